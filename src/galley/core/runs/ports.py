@@ -1,0 +1,130 @@
+"""What runs need done by the floors above: declared here, implemented in `engine`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from galley.core.runs.plan import CompiledSource
+from galley.core.runs.task import Outcome, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an executor offers: its name, how many attempts at once, which tags, which walls."""
+
+    name: str
+    slots: int
+    tags: frozenset[str]
+    isolation: tuple[str, ...]
+
+
+class ExecutorEvents(Protocol):
+    """Where an executor reports to. All calls return at once and may come from any thread."""
+
+    def started(self, key: str, fence: int, handle: Mapping[str, Any]) -> None:
+        """The attempt's process is there."""
+        ...
+
+    def finished(self, key: str, fence: int, outcome: Outcome) -> None:
+        """The attempt ended and said how."""
+        ...
+
+    def lost(self, key: str, fence: int, reason: str) -> None:
+        """The attempt's process is gone without an exit file, or never came to be."""
+        ...
+
+
+class Executor(Protocol):
+    """Runs attempts somewhere. State never lives behind it."""
+
+    def start(self, events: ExecutorEvents) -> None:
+        """Begin to serve; reports go to `events`."""
+        ...
+
+    def submit(self, task: Task) -> None:
+        """Run the attempt. Returns at once; a repeated key is ignored."""
+        ...
+
+    def adopt(self, task: Task) -> None:
+        """Watch an attempt that an earlier server may have started.
+
+        Exactly one of started+finished, finished or lost is reported; it is never run anew.
+        """
+        ...
+
+    def cancel(self, key: str, *, grace_s: float = 5.0) -> None:
+        """End the whole process group: ask, wait `grace_s`, kill. Unknown keys are fine."""
+        ...
+
+    def capabilities(self) -> Capabilities:
+        """What this executor offers now."""
+        ...
+
+    def stop(self) -> None:
+        """Stop serving; running attempts go on and can be adopted."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CompileRequest:
+    """A source to compile: its files (path below the source's folder -> content) and the levels.
+
+    `levels` lists the variable levels above the files' own, lowest first, as (name, variables).
+    """
+
+    kind: str
+    project: str
+    branch: str
+    commit: str
+    tree: str
+    path: str
+    variation: str
+    files: Mapping[str, bytes]
+    levels: Sequence[tuple[str, Mapping[str, Any]]]
+    system: Mapping[str, Any]
+    only_steps: tuple[str, ...] | None = None
+
+
+class Compiler(Protocol):
+    """Turns a source into a plan in a warm, limited child: core never parses what users wrote."""
+
+    def compile(self, request: CompileRequest) -> CompiledSource:
+        """The plan.
+
+        Raises:
+            Refused: the source has faults; `issues` names file, place and cure of each.
+            Unavailable: the child was killed at its limit (time or memory).
+        """
+        ...
+
+    def render(self, text: str, variables: Mapping[str, Any]) -> str:
+        """Render one template in the child (same limits, same errors)."""
+        ...
+
+    def check(self, request: CompileRequest) -> Sequence[Any]:
+        """All issues (`core.errors.Issue`) of a source, without making a plan of it."""
+        ...
+
+
+class RunWriter(Protocol):
+    """The ledger's one writer, seen from a request: send a message, await its commit."""
+
+    def send(self, message: Any) -> "Future[Any]":
+        """Queue a message of `core.runs.messages`; the future resolves after its commit.
+
+        The future raises the message's GalleyError, or Unavailable/NoSpace if nothing was kept.
+        """
+        ...
+
+    def call(self, message: Any, *, timeout_s: float = 30.0) -> Any:
+        """`send`, and wait for the reply."""
+        ...
+
+
+class RunFeed(Protocol):
+    """Tells listeners in this process that something about a run changed."""
+
+    def subscribe(self, run_id: int | None, listener: Callable[[int], None]) -> Callable[[], None]:
+        """Call `listener(run_id)` after each commit that touched it; returns the unsubscriber."""
+        ...

@@ -1,0 +1,200 @@
+"""The database under everything: SQLite or Postgres behind one small interface.
+
+Whatever differs between the two lives here. Sessions are short: `reading()` gives a snapshot,
+`writing()` a transaction that commits when its block ends (`BEGIN IMMEDIATE` on SQLite, so that
+two read-then-write calls queue instead of failing).
+"""
+
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.types import BigInteger, Integer, Text, TypeDecorator
+
+try:
+    import pysqlite3 as sqlite_driver
+except ImportError:  # no wheel for this platform
+    sqlite_driver = sqlite3
+
+SAFE_SQLITE = (3, 51, 3)
+"""The first release without the write-ahead-log race. Source: sqlite.org, March 2026."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_WRITES = "galley_writes"
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "busy_timeout=5000",
+    "foreign_keys=ON",
+    "trusted_schema=OFF",
+    "cell_size_check=ON",
+    "mmap_size=0",
+    "wal_autocheckpoint=1000",
+    "journal_size_limit=67108864",
+    "temp_store=MEMORY",
+)
+
+Id = BigInteger().with_variant(Integer(), "sqlite")
+"""The type of every integer key: 64 bits on both databases."""
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class Base(DeclarativeBase):
+    """The root of all mapped classes; they share `metadata` with the ledger's plain tables."""
+
+    metadata = metadata
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware UTC moment, stored as integer microseconds since 1970 on both databases."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> int | None:
+        """Refuse naive moments; count microseconds."""
+        del dialect
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a stored time must be aware")
+        return (value - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
+        """Give the moment back, in UTC."""
+        del dialect
+        return None if value is None else _EPOCH + value * _MICROSECOND
+
+
+class Document(TypeDecorator[Any]):
+    """A JSON document in a text column, encoded and decoded by msgspec."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:
+        """Encode; None stays NULL."""
+        del dialect
+        return None if value is None else msgspec.json.encode(value).decode()
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:
+        """Decode into plain dictionaries, lists and scalars."""
+        del dialect
+        return None if value is None else msgspec.json.decode(value)
+
+
+class Database:
+    """One open database: an engine, its sessions, and what it can do.
+
+    `url` is a SQLAlchemy address (`sqlite:////path/galley.db`, `postgresql+psycopg://...`).
+    """
+
+    def __init__(self, url: str | URL, *, pool_size: int = 10) -> None:
+        self.url = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.engine = _sqlite(self.url) if self.is_sqlite else _postgres(self.url, pool_size)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session whose reads see one moment; nothing that it writes is kept."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            yield session
+            session.rollback()
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A session that commits at the end of its block, or rolls back on an exception."""
+        with Session(self._writer(), expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A plain connection in a writing transaction, for SQL without the ORM."""
+        with self._writer().begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Let go of every pooled connection."""
+        self.engine.dispose()
+
+    def _writer(self) -> Engine:
+        return self.engine.execution_options(**{_WRITES: True})
+
+
+def _sqlite(url: URL) -> Engine:
+    engine = sa.create_engine(
+        url,
+        module=sqlite_driver,
+        poolclass=sa.pool.QueuePool if url.database not in {None, "", ":memory:"} else None,
+        connect_args={"check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _open(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get(_WRITES, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _postgres(url: URL, pool_size: int) -> Engine:
+    return sa.create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        connect_args={"options": "-c synchronous_commit=on -c timezone=UTC"},
+    )
+
+
+def sqlite_is_safe() -> bool:
+    """Whether the linked SQLite is free of the write-ahead-log race."""
+    return tuple(sqlite_driver.sqlite_version_info) >= SAFE_SQLITE
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether a database error or an OSError means that there is no room left."""
+    text = str(error).lower()
+    return "disk is full" in text or "no space left" in text or "could not extend file" in text
+
+
+def is_connection_lost(error: BaseException) -> bool:
+    """Whether the database went away, so that the same work may succeed later."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    return isinstance(error, OperationalError)
+
+
+def platform_note() -> str | None:
+    """A warning for operators when the SQLite in use can corrupt a busy file, else None."""
+    if sqlite_is_safe():
+        return None
+    return (
+        f"SQLite {sqlite_driver.sqlite_version} on {sys.platform} has a known write-ahead-log race;"
+        " install pysqlite3 or use Postgres."
+    )
