@@ -108,8 +108,9 @@ def _locked() -> Iterator[None]:
 def _stop_leftovers() -> None:
     """Stop servers of earlier runs whose every user was killed, and delete their folders."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_SHARED_PREFIX}*/"):
-        users = folder / "data" / ".handle_pids.json"
-        if not users.exists() or any(map(psutil.pid_exists, json.loads(users.read_text() or "[]"))):
+        users = folder / "data" / ".handle_pids.json"  # absent: killed while it was being made
+        pids = json.loads(users.read_text() or "[]") if users.exists() else []
+        if any(map(psutil.pid_exists, pids)):
             continue
         for process in psutil.process_iter(["cmdline"]):
             if str(folder / "data") in (process.info["cmdline"] or []):
