@@ -1,0 +1,342 @@
+"""What clients send: the shapes of request bodies. Unknown keys are ignored, as the vendor does.
+
+Beside the vendor's own keys, order creation takes what its documentation names without spelling:
+`schedule` (`now`, a cron line, or an object with `recurrence`, `start`, `end`, `zone`),
+`infrastructure` (variables that name another bucket, schema or image), `source-date` (the date of
+the data, also `date-of-source-data`), and `alerts` (event -> addresses, or addresses for all).
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from galley.core.runs.plan import ScheduleSpec
+from galley.dialects.datakitchen.states import ALERT_EVENT
+
+MAX_COUNT = 1000
+
+
+def _object_from_text(value: Any) -> Any:
+    """A form sends an object as its JSON text, and nothing as an empty text."""
+    if value is None or value == "":
+        return {}
+    if isinstance(value, str):
+        try:
+            return msgspec.json.decode(value)
+        except msgspec.DecodeError as error:
+            raise ValueError('must be an object, such as {"name": "value"}') from error
+    return value
+
+
+Variables = Annotated[dict[str, Any], BeforeValidator(_object_from_text)]
+NodeName = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class Body(BaseModel):
+    """The root of all bodies: names by the vendor's spelling, extra keys ignored."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+
+
+class Empty(Body):
+    """A body that says nothing that matters."""
+
+
+class Login(Body):
+    """The form of `login`."""
+
+    username: str = Field(max_length=320)
+    password: str = Field(max_length=4096)
+
+
+class NewKitchen(Body):
+    """What `kitchen/create` is told; `message` is a commit message that no client means."""
+
+    description: str | None = Field(default=None, max_length=10_000)
+
+
+class KitchenDocument(Body):
+    """A kitchen as clients send it back; keys that clients cannot change are ignored.
+
+    A key that is absent leaves its property as it is.
+    """
+
+    description: str | None = Field(default=None, max_length=10_000)
+    staff: list[str] | None = Field(default=None, validation_alias="kitchen-staff", max_length=5000)
+    roles: dict[str, str] | None = Field(default=None, validation_alias="kitchen-roles")
+    overrides: dict[str, Any] | list[dict[str, Any]] | None = Field(
+        default=None, validation_alias="recipeoverrides"
+    )
+    recipes: list[str] | None = None
+    restrict_recipes: bool | None = Field(default=None, validation_alias="restrict-recipes")
+    settings: dict[str, Any] | None = None
+
+    @field_validator("overrides")
+    @classmethod
+    def _newer_shape(cls, value: Any) -> Any:
+        """The older shape is a list of `variable` and `value`."""
+        if not isinstance(value, list):
+            return value
+        if any(not isinstance(item.get("variable"), str) for item in value):
+            raise ValueError("each override of a list needs a variable, its name, and a value")
+        return {item["variable"]: item.get("value") for item in value}
+
+    def alert_addresses(self) -> dict[str, list[str]] | None:
+        """The kitchen's alerts by Galley's event names, or None if the document has none."""
+        if self.settings is None or "alerts" not in self.settings:
+            return None
+        return alerts_of(self.settings["alerts"] or {})
+
+
+class KitchenUpdate(Body):
+    """The body of `kitchen/update` and of PUT `kitchen/settings`."""
+
+    kitchen: KitchenDocument = Field(validation_alias="kitchen.json")
+    message: str | None = None
+
+
+class RecipeQuery(Body):
+    """Which files of a recipe are wanted; None means all."""
+
+    files: list[str] | None = Field(default=None, validation_alias="recipe-files", max_length=5000)
+    with_tree: bool = Field(default=False, validation_alias="include-recipe-tree")
+
+    @field_validator("files", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        """A single path may come without its list."""
+        return [value] if isinstance(value, str) else value
+
+
+class NewRecipe(Body):
+    """What POST `recipe/create` is told; no template means the first one."""
+
+    templatename: Literal["qs1", "qs2", "qs3"] | None = None
+    description: str | None = Field(default=None, max_length=10_000)
+
+
+class OneFile(Body):
+    """One file of a recipe: its path below the recipe, and its content (base64 if binary)."""
+
+    filepath: str = Field(min_length=1, max_length=1024)
+    file: str = ""
+    message: str | None = Field(default=None, max_length=10_000)
+
+    @field_validator("file", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        """Deleting clients send null or an object where nothing is meant."""
+        return "" if value is None or value == {} else value
+
+
+class FileChange(Body):
+    """A new content; without `contents` the file is deleted."""
+
+    contents: str | None = None
+    is_new: bool = Field(default=False, validation_alias="isNew")
+
+
+class FileChanges(Body):
+    """The body of `recipe/update`: one file, or many under `files`."""
+
+    filepath: str | None = Field(default=None, min_length=1, max_length=1024)
+    file: str | None = None
+    files: dict[str, FileChange] | None = Field(default=None, max_length=5000)
+    message: str | None = Field(default=None, max_length=10_000)
+
+
+class ScheduleWish(Body):
+    """A schedule override: a cron line between a start and an end, in a time zone.
+
+    `recurrence` may also be called `cron` or `schedule`, `zone` also `scheduleTimeZone`. Times are
+    ISO 8601 (without an offset: in `zone`) or milliseconds since 1970.
+    """
+
+    recurrence: str | None = Field(
+        default=None,
+        max_length=200,
+        validation_alias=AliasChoices("recurrence", "cron", "schedule"),
+    )
+    zone: str = Field(
+        default="UTC",
+        max_length=100,
+        validation_alias=AliasChoices("zone", "scheduleTimeZone", "timezone"),
+    )
+    start: str | None = Field(default=None, max_length=64)
+    end: str | None = Field(
+        default=None, max_length=64, validation_alias=AliasChoices("end", "expiration")
+    )
+
+    @field_validator("start", "end", mode="before")
+    @classmethod
+    def _moment(cls, value: Any) -> Any:
+        """Milliseconds become ISO 8601; text must be ISO 8601."""
+        if isinstance(value, bool) or value is None:
+            return value
+        try:
+            if isinstance(value, int | float):
+                return datetime.fromtimestamp(value / 1000, UTC).isoformat()
+            if isinstance(value, str):
+                return datetime.fromisoformat(value).isoformat()
+        except (ValueError, OverflowError, OSError) as error:
+            raise ValueError(
+                "must be ISO 8601, such as 2026-11-23T06:00:00+00:00, or milliseconds since 1970"
+            ) from error
+        return value
+
+    def spec(self) -> ScheduleSpec:
+        """The same in Galley's words; without a recurrence it is once."""
+        once = self.recurrence is None or self.recurrence.strip() in {"", "now"}
+        return ScheduleSpec(
+            cron=None if once else str(self.recurrence).strip(),
+            zone=self.zone,
+            start_at=self.start,
+            end_at=self.end,
+        )
+
+
+class NewOrder(Body):
+    """The body of `order/create`, which may be absent altogether."""
+
+    parameters: Variables = Field(default_factory=dict)
+    schedule: Annotated[str, Field(max_length=200)] | ScheduleWish | None = None
+    graph: list[list[NodeName] | NodeName] | None = Field(
+        default=None, validation_alias="graph-setting", max_length=20_000
+    )
+    infrastructure: Variables | None = Field(
+        default=None,
+        validation_alias=AliasChoices("infrastructure", "infrastructure-overrides"),
+    )
+    source_date: str | None = Field(
+        default=None,
+        max_length=64,
+        validation_alias=AliasChoices("source-date", "date-of-source-data", "source_date"),
+    )
+    alerts: dict[str, list[str] | str | None] | list[str] | str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("alerts", "alert-destinations", "alert-destination"),
+    )
+    owner_run: str | None = Field(
+        default=None, max_length=64, validation_alias="ingredient_owner_order_run"
+    )
+
+    @field_validator("schedule", "graph", mode="before")
+    @classmethod
+    def _from_form(cls, value: Any) -> Any:
+        """A form sends an object or a list as its JSON text."""
+        if isinstance(value, str) and value.lstrip()[:1] in {"{", "["}:
+            try:
+                return msgspec.json.decode(value)
+            except msgspec.DecodeError:
+                return value
+        return value
+
+    @field_validator("source_date")
+    @classmethod
+    def _date(cls, value: str | None) -> str | None:
+        """A source date is a date or a moment, kept as it was written."""
+        if value is not None:
+            try:
+                datetime.fromisoformat(value)
+            except ValueError as error:
+                raise ValueError("must be an ISO 8601 date, such as 2026-11-23") from error
+        return value
+
+    def schedule_spec(self) -> ScheduleSpec | None:
+        """The schedule wished for; None where the variation's own applies."""
+        if self.schedule is None:
+            return None
+        if isinstance(self.schedule, ScheduleWish):
+            return self.schedule.spec()
+        text = self.schedule.strip()
+        if not text:
+            return None
+        return ScheduleSpec() if text == "now" else ScheduleSpec(cron=text)
+
+    def alert_addresses(self) -> dict[str, list[str]] | None:
+        """The destinations by Galley's event names; a bare list is for every event."""
+        return None if self.alerts is None else alerts_of(self.alerts)
+
+    def nodes(self) -> tuple[str, ...] | None:
+        """The nodes of the wished graph, each once, in the order in which they stand."""
+        if self.graph is None:
+            return None
+        flat = (n for edge in self.graph for n in ([edge] if isinstance(edge, str) else edge))
+        return tuple(dict.fromkeys(flat))
+
+
+class StatusQuery(Body):
+    """The filters of `order/status`, from its body (DKUtils) or its query (the command line)."""
+
+    recipe: str | None = Field(default=None, validation_alias=AliasChoices("recipe", "r"))
+    variation: str | None = None
+    hours: float | None = Field(default=None, ge=0, le=1e6, validation_alias="timePeriod")
+    search: str | None = Field(default=None, max_length=200)
+    order_status: str | None = Field(default=None, validation_alias="orderStatus")
+    run_status: str | None = Field(default=None, validation_alias="orderRunStatus")
+    runs: int = Field(
+        default=3, ge=0, le=MAX_COUNT, validation_alias=AliasChoices("servingsCount", "scount")
+    )
+    start: int = Field(default=0, ge=0, le=10**9)
+    count: int = Field(default=MAX_COUNT, ge=0, le=MAX_COUNT)
+
+
+class ServingsQuery(Body):
+    """How many runs of an order are wanted; clients ask for 100,000 and mean all."""
+
+    count: int = Field(default=10, ge=0, le=10**9)
+
+
+class DetailsQuery(Body):
+    """The body of `order/details`: which run or order, and which parts of it."""
+
+    run_id: str | None = Field(default=None, validation_alias="serving_hid")
+    order_id: str | None = Field(
+        default=None, validation_alias=AliasChoices("order_id", "serving_book_hid")
+    )
+    summary: bool = False
+    logs: bool = False
+    timingresults: bool = False
+    testresults: bool = False
+    servingjson: bool = False
+
+
+class Target(Body):
+    """Names an order or a run in the body, where the path may say `None`."""
+
+    kitchen: str | None = Field(default=None, validation_alias="kitchen_name")
+    order_id: str | None = Field(
+        default=None, validation_alias=AliasChoices("serving_book_hid", "order_id")
+    )
+    run_id: str | None = Field(default=None, validation_alias="serving_hid")
+
+
+class Resume(Target):
+    """The body of `order/resume`."""
+
+    skip_failed: bool = Field(default=False, validation_alias="skip-failed-nodes")
+    parameters: Variables = Field(default_factory=dict)
+
+
+def alerts_of(value: Any) -> dict[str, list[str]]:
+    """Alert destinations by Galley's event names.
+
+    Raises:
+        ValueError: an event that does not exist, or a destination that is no text.
+    """
+    if isinstance(value, str | list):
+        value = dict.fromkeys(ALERT_EVENT, value)
+    if not isinstance(value, dict):
+        raise ValueError("alerts must be an object of events, or a list of addresses")  # noqa: TRY004
+    unknown = sorted(set(value) - set(ALERT_EVENT))
+    if unknown:
+        raise ValueError(f"unknown alert {unknown[0]!r}; there are {', '.join(ALERT_EVENT)}")
+    found: dict[str, list[str]] = {}
+    for name, addresses in value.items():
+        listed = [addresses] if isinstance(addresses, str) else list(addresses or [])
+        if any(not isinstance(address, str) for address in listed):
+            raise ValueError(f"alert {name}: each destination must be text")
+        found[ALERT_EVENT[name]] = listed
+    return found

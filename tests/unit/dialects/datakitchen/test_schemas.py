@@ -1,0 +1,113 @@
+import pytest
+from pydantic import ValidationError
+
+from galley.core.runs.plan import ScheduleSpec
+from galley.dialects.datakitchen import schemas
+
+
+def order(**body):
+    return schemas.NewOrder.model_validate(body)
+
+
+def test_an_order_without_a_body_leaves_everything_to_the_variation():
+    wish = order()
+    assert (wish.parameters, wish.schedule_spec(), wish.nodes(), wish.alert_addresses()) == (
+        {}, None, None, None
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("schedule", "spec"),
+    [
+        ("now", ScheduleSpec()),
+        ("", None),
+        ("0 6 * * 1-5", ScheduleSpec(cron="0 6 * * 1-5")),
+        ({"cron": "0 6 * * *"}, ScheduleSpec(cron="0 6 * * *")),
+        ({"recurrence": "@daily", "zone": "Asia/Tokyo", "start": "2026-12-01", "end": 18e11},
+         ScheduleSpec(cron="@daily", zone="Asia/Tokyo", start_at="2026-12-01T00:00:00",
+                      end_at="2027-01-15T08:00:00+00:00")),
+        ('{"schedule": "5 * * * *", "scheduleTimeZone": "Europe/Paris"}',
+         ScheduleSpec(cron="5 * * * *", zone="Europe/Paris")),
+        ({"recurrence": "now"}, ScheduleSpec()),
+    ],
+)  # fmt: skip
+def test_a_schedule_comes_in_three_shapes(schedule, spec):
+    assert order(schedule=schedule).schedule_spec() == spec
+
+
+@pytest.mark.parametrize("start", ["soon", True, {"a": 1}, 1e300])
+def test_a_start_that_is_no_moment_is_refused(start):
+    with pytest.raises(ValidationError):
+        order(schedule={"cron": "0 6 * * *", "start": start})
+
+
+def test_parameters_of_a_form_are_json_text():
+    assert order(parameters='{"a": "1"}').parameters == {"a": "1"}
+    assert order(parameters="").parameters == order(parameters=None).parameters == {}
+    with pytest.raises(ValidationError, match="must be an object"):
+        order(parameters="a=1")
+    with pytest.raises(ValidationError):
+        order(parameters=[1])
+
+
+@pytest.mark.parametrize("name", ["source-date", "date-of-source-data", "source_date"])
+def test_the_date_of_source_data_has_three_names(name):
+    assert order(**{name: "2026-11-22"}).source_date == "2026-11-22"
+    with pytest.raises(ValidationError, match="ISO 8601"):
+        order(**{name: "yesterday"})
+
+
+def test_alerts_are_for_all_events_or_for_named_ones():
+    everywhere = order(alerts="ops@x.org").alert_addresses()
+    events = ["start", "warning", "over_duration", "success", "failure"]
+    assert everywhere == {event: ["ops@x.org"] for event in events}
+    assert order(**{"alert-destinations": {"orderrunError": ["a@x.org"]}}).alert_addresses() == {
+        "failure": ["a@x.org"]
+    }
+    with pytest.raises(ValueError, match="unknown alert 'boom'"):
+        order(alerts={"boom": ["a"]}).alert_addresses()
+
+
+def test_a_graph_names_its_nodes_once():
+    assert order(**{"graph-setting": [["a"], ["a", "b"], "c"]}).nodes() == ("a", "b", "c")
+    assert order(**{"graph-setting": '[["a"]]'}).nodes() == ("a",)
+
+
+def test_a_kitchen_document_takes_both_shapes_of_overrides():
+    new = schemas.KitchenDocument.model_validate({"recipeoverrides": {"a": 1}})
+    old = schemas.KitchenDocument.model_validate(
+        {"recipeoverrides": [{"variable": "a", "value": 1, "category": "x"}]}
+    )
+    assert new.overrides == old.overrides == {"a": 1}
+    with pytest.raises(ValidationError, match="each override"):
+        schemas.KitchenDocument.model_validate({"recipeoverrides": [{"value": 1}]})
+
+
+def test_a_kitchen_document_without_a_key_leaves_its_property():
+    document = schemas.KitchenDocument.model_validate({"name": "x", "is_admin": True})
+    assert document.model_dump() == dict.fromkeys(
+        ["description", "staff", "roles", "overrides", "recipes", "restrict_recipes", "settings"]
+    )
+    assert document.alert_addresses() is None
+    assert not hasattr(document, "is_admin")
+
+
+def test_a_file_change_without_contents_deletes():
+    changes = schemas.FileChanges.model_validate(
+        {"files": {"a": {}, "b": {"contents": "", "isNew": True}}}
+    )
+    assert changes.files["a"].contents is None
+    assert changes.files["b"].contents == ""
+
+
+def test_query_and_body_filters_are_the_same():
+    line = schemas.StatusQuery.model_validate(
+        {"r": "demo", "start": "2", "count": "5", "scount": "1"}
+    )
+    body = schemas.StatusQuery.model_validate(
+        {"recipe": "demo", "servingsCount": 1, "timePeriod": 24}
+    )
+    assert (line.recipe, line.start, line.count, line.runs) == ("demo", 2, 5, 1)
+    assert (body.recipe, body.runs, body.hours) == ("demo", 1, 24)
+    with pytest.raises(ValidationError):
+        schemas.StatusQuery.model_validate({"count": -1})
