@@ -45,6 +45,7 @@ class NewRun(msgspec.Struct, frozen=True, omit_defaults=True):
     source_date: str | None = None
     lane: str | None = None
     lane_limit: int | None = None
+    alerts: dict[str, list[str]] = {}
     due_at: datetime | None = None
 
 
@@ -76,14 +77,6 @@ class ResumeRun(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     run_id: int
     run: NewRun
     skip_failed: bool = False
-    companions: Companions = ()
-
-
-class RetryStep(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
-    """One more attempt of a finished step in the same run, and of what follows it. Reply: None."""
-
-    run_id: int
-    step_key: str
     companions: Companions = ()
 
 
@@ -130,6 +123,13 @@ class DeleteOrder(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     """Stop an order if it is alive, then remove it with its runs, logs and artefacts' rows."""
 
     order_id: int
+    companions: Companions = ()
+
+
+class DeleteOrders(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """`DeleteOrder` for several, all or none of them."""
+
+    order_ids: tuple[int, ...]
     companions: Companions = ()
 
 
@@ -181,13 +181,13 @@ Message = (
     SubmitOrder
     | FireSchedule
     | ResumeRun
-    | RetryStep
     | StopRun
     | StopOrder
     | PauseOrder
     | UnpauseOrder
     | PauseRun
     | DeleteOrder
+    | DeleteOrders
     | DeleteRun
     | Started
     | Finished

@@ -87,6 +87,7 @@ runs = Table(
     Column("resumed_from", Id),
     Column("resumed_by", Id),
     Column("warnings", Integer, nullable=False, default=0),
+    Column("alerts", Document, nullable=False),  # event -> destinations
     Column("steps_total", Integer, nullable=False),
     Column("steps_left", Integer, nullable=False),
     Column("created_at", UtcTime, nullable=False),

@@ -12,7 +12,7 @@ MAX_STEPS = 20_000
 
 
 class Retry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How often a failing step is tried, and the pause between: `backoff_s * factor**n`, jittered."""
+    """How often a failing step is tried; the pause between is `backoff_s * factor**n`, jittered."""
 
     attempts: int = 1
     backoff_s: float = 1.0

@@ -1,0 +1,98 @@
+"""The rows that one batch of the writer inserts and updates, gathered for few statements."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Table, bindparam
+
+from galley.core.events import audit
+from galley.core.runs import models
+from galley.storage.db import metadata
+
+_ORDERED = (
+    models.plans,
+    models.orders,
+    models.runs,
+    models.steps,
+    models.attempts,
+    models.checks,
+    models.artifacts,
+    models.events,
+    models.schedules,
+    models.schedule_fires,
+    models.outbox,
+)
+
+_UPDATES: dict[tuple[str, tuple[str, ...]], sa.Update] = {}
+
+
+class Changes:
+    """Inserts and updates by primary key, merged: a row inserted and changed is written once."""
+
+    def __init__(self) -> None:
+        self._inserts: dict[str, dict[Any, dict[str, Any]]] = defaultdict(dict)
+        self._updates: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
+        self._companions: list[tuple[str, dict[str, Any]]] = []
+
+    def insert(self, table: Table, row: dict[str, Any]) -> None:
+        """Write a new row; its key is `id`, or the whole row where there is none."""
+        rows = self._inserts[table.name]
+        rows[row.get("id", len(rows))] = row
+
+    def update(self, table: Table, key: int, values: Mapping[str, Any]) -> None:
+        """Change columns of the row `key`."""
+        pending = self._inserts[table.name].get(key)
+        if pending is not None:
+            pending.update(values)
+        else:
+            self._updates[table.name].setdefault(key, {}).update(values)
+
+    def accompany(self, companions: Iterable[tuple[str, dict[str, Any]]]) -> None:
+        """Write these rows with the rest: audit entries are chained, others go in as they are."""
+        self._companions.extend(companions)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not (any(self._inserts.values()) or any(self._updates.values()) or self._companions)
+
+    def flush(self, connection: Connection) -> None:
+        """Write everything gathered so far, parents before children, and start afresh."""
+        for table in _ORDERED:
+            rows = self._inserts.pop(table.name, None)
+            if rows:
+                connection.execute(table.insert(), list(rows.values()))
+        for table in _ORDERED:
+            updates = self._updates.pop(table.name, None)
+            if updates:
+                _update(connection, table, updates)
+        self._write_companions(connection)
+
+    def _write_companions(self, connection: Connection) -> None:
+        companions, self._companions = self._companions, []
+        entries = [row for name, row in companions if name == "audit"]
+        if entries:
+            audit.append(connection, entries)
+        for name, row in companions:
+            if name != "audit":
+                connection.execute(metadata.tables[name].insert(), row)
+
+
+def _update(connection: Connection, table: Table, updates: dict[int, dict[str, Any]]) -> None:
+    """One executemany for each set of columns that changed."""
+    by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    for key, values in updates.items():
+        columns = tuple(sorted(values))
+        by_columns[columns].append({"row_key": key, **values})
+    for columns, rows in by_columns.items():
+        connection.execute(_statement(table, columns), rows)
+
+
+def _statement(table: Table, columns: tuple[str, ...]) -> sa.Update:
+    statement = _UPDATES.get((table.name, columns))
+    if statement is None:
+        statement = table.update().where(table.c.id == bindparam("row_key"))
+        _UPDATES[table.name, columns] = statement
+    return statement

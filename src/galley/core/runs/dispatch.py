@@ -1,0 +1,176 @@
+"""Which ready step starts next, and where: priorities, lanes, slots, pauses and back-off.
+
+Holds no state of its own that the ledger's rows do not imply; it is rebuilt at start.
+"""
+
+import heapq
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from galley.core.runs import transitions
+from galley.core.runs.live import LiveRun, LiveStep
+from galley.core.runs.states import RunState, StepState
+from galley.core.runs.turn import Turn
+
+_Entry = tuple[int, int, int, int, LiveRun, LiveStep]
+
+
+@dataclass(slots=True)
+class WorkerSlots:
+    """A worker's room: how many attempts at once, which tags it serves, which ones it holds."""
+
+    slots: int
+    tags: frozenset[str] = frozenset()
+    held: set[int] = field(default_factory=set)
+
+    @property
+    def free(self) -> int:
+        """How many more attempts it can take."""
+        return self.slots - len(self.held)
+
+
+class Dispatcher:
+    """The queue of ready steps in front of the workers."""
+
+    def __init__(self, workers: dict[str, WorkerSlots] | None = None) -> None:
+        self._ready: list[_Entry] = []
+        self._later: list[tuple[datetime, int, LiveRun, LiveStep]] = []
+        self._parked: dict[int, list[LiveStep]] = defaultdict(list)
+        self._lanes: dict[str, set[int]] = defaultdict(set)
+        self._lane_queue: dict[str, deque[LiveRun]] = defaultdict(deque)
+        self._workers = dict(workers or {})
+        self._order = 0
+
+    def set_worker(self, name: str, slots: int, tags: Iterable[str] = ()) -> None:
+        """A worker is there (again) with this room; what it holds stays held."""
+        known = self._workers.get(name)
+        held = known.held if known else set()
+        self._workers[name] = WorkerSlots(slots, frozenset(tags), held)
+
+    def drop_worker(self, name: str) -> None:
+        """A worker is gone; nothing new is given to it."""
+        self._workers.pop(name, None)
+
+    def hold(self, worker: str, attempt_id: int) -> None:
+        """An adopted attempt takes a slot of its worker."""
+        if worker in self._workers:
+            self._workers[worker].held.add(attempt_id)
+
+    def release(self, attempt_id: int) -> None:
+        """An attempt's slot is free again, whatever became of its run."""
+        for worker in self._workers.values():
+            worker.held.discard(attempt_id)
+
+    def workers(self) -> dict[str, WorkerSlots]:
+        """The workers and their room, with nothing held."""
+        return {name: WorkerSlots(w.slots, w.tags) for name, w in self._workers.items()}
+
+    def restore(self, run: LiveRun) -> None:
+        """Take a run that was read back: its lane, its held slots, its ready steps."""
+        if run.lane is not None and run.state is RunState.RUNNING:
+            self._lanes[run.lane].add(run.id)
+        for step in run.steps.values():
+            if step.state is StepState.RUNNING and step.attempt.worker is not None:
+                self.hold(step.attempt.worker, step.attempt.id)
+            elif step.state is StepState.READY:
+                self._add(run, step)
+
+    def enqueue(self, turn: Turn) -> None:
+        """Take over what the turn made ready, and the room that ended runs leave in their lanes."""
+        for run in turn.ended:
+            self._leave_lane(run)
+            self._parked.pop(run.id, None)
+        for run, step in turn.ready:
+            self._add(run, step)
+        turn.ready.clear()
+        turn.ended.clear()
+
+    def wake(self, now: datetime) -> None:
+        """Move the retries whose pause is over into the queue."""
+        while self._later and self._later[0][0] <= now:
+            _, _, run, step = heapq.heappop(self._later)
+            step.attempt.not_before = None
+            self._add(run, step)
+
+    def next_wake(self) -> datetime | None:
+        """When the next retry is due, or None."""
+        return self._later[0][0] if self._later else None
+
+    def unpark(self, run: LiveRun) -> None:
+        """A pause ended, or one of the run's own steps did: its parked steps queue again."""
+        for step in self._parked.pop(run.id, ()):
+            self._add(run, step)
+
+    def assign(self, turn: Turn) -> None:
+        """Give ready steps to free slots, best first, until one of the two runs out."""
+        unserved: list[_Entry] = []
+        while self._ready and any(worker.free > 0 for worker in self._workers.values()):
+            entry = heapq.heappop(self._ready)
+            run, step = entry[4], entry[5]
+            if step.state is not StepState.READY or run.is_closing:
+                continue
+            if self._must_wait(run, step):
+                continue
+            name = self._worker_for(step)
+            if name is None:
+                unserved.append(entry)
+                continue
+            if run.state is RunState.QUEUED:
+                transitions.begin_run(turn, run)
+            transitions.assign(turn, run, step, name)
+            self._workers[name].held.add(step.attempt.id)
+        for entry in unserved:
+            heapq.heappush(self._ready, entry)
+
+    def queued(self) -> int:
+        """How many ready steps wait for a slot."""
+        return len(self._ready)
+
+    def _add(self, run: LiveRun, step: LiveStep) -> None:
+        self._order += 1
+        if step.attempt.not_before is not None:
+            heapq.heappush(self._later, (step.attempt.not_before, self._order, run, step))
+            return
+        entry = (-run.priority, run.id, step.position, self._order, run, step)
+        heapq.heappush(self._ready, entry)
+
+    def _must_wait(self, run: LiveRun, step: LiveStep) -> bool:
+        """Park a step whose run is paused, at its own limit, or waits for its lane."""
+        limit = run.plan.max_parallel
+        if run.paused or (limit is not None and run.active >= limit):
+            self._parked[run.id].append(step)
+            return True
+        if run.lane is None or run.lane_limit is None or run.state is not RunState.QUEUED:
+            return False
+        lane = self._lanes[run.lane]
+        if len(lane) >= run.lane_limit and run.id not in lane:
+            if not self._parked[run.id]:
+                self._lane_queue[run.lane].append(run)
+            self._parked[run.id].append(step)
+            return True
+        lane.add(run.id)
+        return False
+
+    def _leave_lane(self, run: LiveRun) -> None:
+        if run.lane is None:
+            return
+        if run.id not in self._lanes[run.lane]:
+            return
+        self._lanes[run.lane].discard(run.id)
+        queue = self._lane_queue[run.lane]
+        while queue:
+            following = queue.popleft()
+            if not following.is_closing:
+                self.unpark(following)
+                return
+
+    def _worker_for(self, step: LiveStep) -> str | None:
+        wanted = frozenset(step.plan.tags)
+        fitting = (
+            (worker.free, name)
+            for name, worker in self._workers.items()
+            if worker.free > 0 and wanted <= worker.tags
+        )
+        return max(fitting, default=(0, None))[1]

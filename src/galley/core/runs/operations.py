@@ -1,0 +1,373 @@
+"""What callers do with orders and runs: one message to the ledger each, and await its commit."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from sqlalchemy.orm import Session
+
+from galley.core.caller import Caller
+from galley.core.errors import Invalid, Refused
+from galley.core.events import audit
+from galley.core.projects import operations as projects
+from galley.core.projects.models import Kitchen
+from galley.core.runs import messages as msg
+from galley.core.runs import reading
+from galley.core.runs.alerts import EVENTS
+from galley.core.runs.desk import Desk
+from galley.core.runs.plan import CompiledSource, ScheduleSpec
+from galley.core.runs.ports import CompileRequest
+from galley.core.runs.schedule import check_schedule, next_due
+from galley.core.runs.views import OrderView, OrderWish, RunView
+from galley.kit.ids import new_uid
+
+Companions = msg.Companions
+
+
+def place_order(
+    desk: Desk, caller: Caller, wish: OrderWish, *, companions: Companions = ()
+) -> msg.Submitted:
+    """Order a variation of a recipe: once now, or as its schedule says.
+
+    Raises:
+        NotFound: no such kitchen, or the caller may not enter it.
+        Forbidden: the caller may not place orders there.
+        Refused: no such recipe or variation, or it does not compile (`issues` says why).
+        Invalid: a schedule, date or alert destination that cannot be.
+    """
+    with desk.database.reading() as session:
+        kitchen = projects.get_kitchen(session, caller, wish.kitchen)
+        caller.require("order.create", kitchen)
+        request = _compile_request(desk, session, caller, kitchen, wish)
+    _check_alerts(wish.alerts)
+    compiled = desk.compiler.compile(request)
+    schedule = wish.schedule if wish.schedule is not None else compiled.schedule
+    order = _new_order(kitchen, caller, wish, schedule)
+    if schedule is not None:
+        check_schedule(schedule, desk.clock.now())
+    is_recurring = schedule is not None and schedule.cron is not None
+    run = None if is_recurring else _new_run(kitchen, wish, compiled)
+    entry = audit.entry(
+        caller,
+        "order.create",
+        "order",
+        order.uid,
+        after={"kitchen": kitchen.name, "source": wish.source_path, "variation": wish.variation},
+        at=desk.clock.now(),
+    )
+    message = msg.SubmitOrder(order, run, (("audit", entry), *companions))
+    submitted: msg.Submitted = desk.writer.call(message)
+    return submitted
+
+
+def fire_schedule(desk: Desk, caller: Caller, order: OrderView, due: Any) -> msg.Submitted | None:
+    """Make the run of a scheduled order that is due now; once, however many servers try.
+
+    A recipe that no longer compiles makes no run: the time is recorded with the reason.
+    """
+    schedule = order.schedule or ScheduleSpec()
+    following = next_due(schedule, due)
+    wish = _wish_of(order)
+    try:
+        with desk.database.reading() as session:
+            kitchen = projects.get_kitchen(session, caller, order.kitchen or "")
+            request = _compile_request(desk, session, caller, kitchen, wish)
+        run = replace_due(_new_run(kitchen, wish, desk.compiler.compile(request)), due)
+        message = msg.FireSchedule(order.id, due, following, run)
+    except Refused as error:
+        message = msg.FireSchedule(
+            order.id, due, following, outcome="refused", reason=error.message
+        )
+    submitted: msg.Submitted | None = desk.writer.call(message)
+    return submitted
+
+
+def skip_schedule(desk: Desk, order: OrderView, due: Any, reason: str) -> None:
+    """Record that a due time passes without a run, and look to the next one."""
+    following = next_due(order.schedule or ScheduleSpec(), due)
+    desk.writer.call(msg.FireSchedule(order.id, due, following, outcome="skipped", reason=reason))
+
+
+def resume_run(
+    desk: Desk,
+    caller: Caller,
+    run_uid: str,
+    *,
+    skip_failed: bool = False,
+    parameters: Mapping[str, Any] | None = None,
+    kitchen: str | None = None,
+    companions: Companions = (),
+) -> msg.Submitted:
+    """Go on with a failed or stopped run in a new run that keeps what was finished.
+
+    The recipe is compiled as it is now; its variables beat those of the old run.
+
+    Raises:
+        NotFound: no such run. Conflict: it did not fail, or was resumed before.
+        Refused: the recipe does not compile.
+    """
+    with desk.database.reading() as session:
+        old = reading.find_run(session, caller, run_uid, kitchen)
+        order = reading.find_order(session, caller, old.order_uid)
+        place = _require(session, caller, "run.resume", old)
+        wish = _wish_of(order, {**old.parameters, **(parameters or {})})
+        request = _compile_request(desk, session, caller, place, wish)
+    new = _new_run(place, wish, desk.compiler.compile(request))
+    extra = _audited(desk, caller, "run.resume", "run", old.uid)
+    message = msg.ResumeRun(old.id, new, skip_failed, (*extra, *companions))
+    submitted: msg.Submitted = desk.writer.call(message)
+    return submitted
+
+
+def stop_run(
+    desk: Desk,
+    caller: Caller,
+    run_uid: str,
+    *,
+    kitchen: str | None = None,
+    companions: Companions = (),
+) -> RunView:
+    """Stop a run and kill what it is doing; stopping a finished run changes nothing."""
+    with desk.database.reading() as session:
+        run = reading.find_run(session, caller, run_uid, kitchen)
+        _require(session, caller, "run.stop", run)
+    extra = _audited(desk, caller, "run.stop", "run", run.uid)
+    reason = f"Stopped by {caller.login or 'the system'}."
+    desk.writer.call(msg.StopRun(run.id, reason, (*extra, *companions)))
+    return run
+
+
+def pause_run(
+    desk: Desk, caller: Caller, run_uid: str, *, paused: bool, kitchen: str | None = None
+) -> RunView:
+    """Start no further step of a run, or go on.
+
+    Raises:
+        Conflict: the run has ended.
+    """
+    with desk.database.reading() as session:
+        run = reading.find_run(session, caller, run_uid, kitchen)
+        _require(session, caller, "run.stop", run)
+    extra = _audited(desk, caller, "run.pause" if paused else "run.unpause", "run", run.uid)
+    desk.writer.call(msg.PauseRun(run.id, paused, extra))
+    return run
+
+
+def delete_run(
+    desk: Desk,
+    caller: Caller,
+    run_uid: str,
+    *,
+    kitchen: str | None = None,
+    companions: Companions = (),
+) -> None:
+    """Remove a run with its log and results; a live one is stopped first."""
+    with desk.database.reading() as session:
+        run = reading.find_run(session, caller, run_uid, kitchen)
+        _require(session, caller, "run.delete", run)
+    extra = _audited(desk, caller, "run.delete", "run", run.uid)
+    desk.writer.call(msg.DeleteRun(run.id, (*extra, *companions)))
+
+
+def stop_order(
+    desk: Desk,
+    caller: Caller,
+    order_uid: str,
+    *,
+    kitchen: str | None = None,
+    companions: Companions = (),
+) -> OrderView:
+    """Stop an order's runs and end its schedule."""
+    order = _order(desk, caller, order_uid, "order.stop", kitchen)
+    extra = _audited(desk, caller, "order.stop", "order", order.uid)
+    reason = f"The order was stopped by {caller.login or 'the system'}."
+    desk.writer.call(msg.StopOrder(order.id, reason, (*extra, *companions)))
+    return order
+
+
+def pause_order(
+    desk: Desk,
+    caller: Caller,
+    order_uid: str,
+    *,
+    kitchen: str | None = None,
+    companions: Companions = (),
+) -> OrderView:
+    """Suspend an order's schedule; running runs go on.
+
+    Raises:
+        Conflict: the order has ended.
+    """
+    order = _order(desk, caller, order_uid, "order.pause", kitchen)
+    extra = _audited(desk, caller, "order.pause", "order", order.uid)
+    desk.writer.call(msg.PauseOrder(order.id, (*extra, *companions)))
+    return order
+
+
+def unpause_order(
+    desk: Desk,
+    caller: Caller,
+    order_uid: str,
+    *,
+    kitchen: str | None = None,
+    companions: Companions = (),
+) -> OrderView:
+    """Let a paused schedule go on from the next time that is due after now.
+
+    Raises:
+        Conflict: the order has ended.
+    """
+    order = _order(desk, caller, order_uid, "order.pause", kitchen)
+    due = next_due(order.schedule, desk.clock.now()) if order.schedule else None
+    extra = _audited(desk, caller, "order.unpause", "order", order.uid)
+    desk.writer.call(msg.UnpauseOrder(order.id, due, (*extra, *companions)))
+    return order
+
+
+def delete_order(
+    desk: Desk,
+    caller: Caller,
+    order_uid: str,
+    *,
+    kitchen: str | None = None,
+    companions: Companions = (),
+) -> None:
+    """Remove an order with its runs; live ones are stopped first."""
+    order = _order(desk, caller, order_uid, "order.delete", kitchen)
+    extra = _audited(desk, caller, "order.delete", "order", order.uid)
+    desk.writer.call(msg.DeleteOrder(order.id, (*extra, *companions)))
+
+
+def delete_orders(desk: Desk, caller: Caller, kitchen: str, *, companions: Companions = ()) -> int:
+    """Remove every order of a kitchen, in one change; how many there were."""
+    with desk.database.reading() as session:
+        place = projects.get_kitchen(session, caller, kitchen)
+        caller.require("order.delete", place)
+        ids = reading.order_ids(session, kitchen)
+    extra = _audited(desk, caller, "order.delete_all", "kitchen", kitchen)
+    desk.writer.call(msg.DeleteOrders(tuple(ids), (*extra, *companions)))
+    return len(ids)
+
+
+def replace_due(run: msg.NewRun, due: Any) -> msg.NewRun:
+    """The same run, made for this due time."""
+    return msgspec.structs.replace(run, due_at=due)
+
+
+def _order(desk: Desk, caller: Caller, uid: str, action: str, kitchen: str | None) -> OrderView:
+    with desk.database.reading() as session:
+        order = reading.find_order(session, caller, uid, kitchen)
+        _require(session, caller, action, order)
+    return order
+
+
+def _require(session: Session, caller: Caller, action: str, target: OrderView | RunView) -> Kitchen:
+    place = projects.get_kitchen(session, caller, target.kitchen or "")
+    caller.require(action, place)
+    return place
+
+
+def _audited(desk: Desk, caller: Caller, action: str, kind: str, uid: str) -> Companions:
+    return (("audit", audit.entry(caller, action, kind, uid, at=desk.clock.now())),)
+
+
+def _compile_request(
+    desk: Desk, session: Session, caller: Caller, kitchen: Kitchen, wish: OrderWish
+) -> CompileRequest:
+    """The recipe's files as they are on the kitchen's branch, and the levels above them."""
+    found = projects.recipe_files(
+        session, caller, desk.repositories, kitchen.name, wish.source_path
+    )
+    parameters = {**(wish.infrastructure or {}), **wish.parameters}
+    return CompileRequest(
+        kind="recipe",
+        project=found.project,
+        branch=kitchen.name,
+        commit=found.commit,
+        tree=found.tree,
+        path=wish.source_path,
+        variation=wish.variation,
+        files=found.files,
+        levels=(("kitchen", kitchen.overrides), ("parameter", parameters)),
+        system={
+            "kitchen": kitchen.name,
+            "parent": kitchen.parent,
+            "user": caller.login or "",
+            "user_name": caller.name,
+            "now": desk.clock.now(),
+            "source_date": wish.source_date,
+        },
+        only_steps=wish.only_steps,
+    )
+
+
+def _new_order(
+    kitchen: Kitchen, caller: Caller, wish: OrderWish, schedule: ScheduleSpec | None
+) -> msg.NewOrder:
+    return msg.NewOrder(
+        uid=new_uid(),
+        project_id=kitchen.project_id,
+        source_kind="recipe",
+        source_path=wish.source_path,
+        variation=wish.variation,
+        origin=wish.origin,
+        kitchen=kitchen.name,
+        schedule=schedule,
+        parameters={**(wish.infrastructure or {}), **wish.parameters},
+        only_steps=wish.only_steps,
+        alerts=wish.alerts,
+        source_date=wish.source_date,
+        priority=wish.priority,
+        parent_run_id=wish.parent_run_id,
+        created_by=caller.user_id,
+        created_by_login=caller.login or "",
+    )
+
+
+def _new_run(kitchen: Kitchen, wish: OrderWish, compiled: CompiledSource) -> msg.NewRun:
+    return msg.NewRun(
+        uid=new_uid(),
+        plan=compiled.plan,
+        parameters={**(wish.infrastructure or {}), **wish.parameters},
+        source_date=wish.source_date,
+        lane=f"kitchen:{kitchen.id}" if kitchen.max_runs is not None else None,
+        lane_limit=kitchen.max_runs,
+        alerts=_destinations(kitchen.alerts, compiled.plan.alerts, wish.alerts),
+    )
+
+
+def _wish_of(order: OrderView, parameters: Mapping[str, Any] | None = None) -> OrderWish:
+    return OrderWish(
+        kitchen=order.kitchen or "",
+        source_path=order.source_path,
+        variation=order.variation,
+        parameters=dict(order.parameters if parameters is None else parameters),
+        schedule=order.schedule,
+        only_steps=order.only_steps,
+        source_date=order.source_date,
+        alerts=order.alerts,
+        priority=order.priority,
+        origin=order.origin,
+    )
+
+
+def _destinations(*levels: Mapping[str, Any] | None) -> dict[str, list[str]]:
+    """Who hears of each event: all levels together, each destination once."""
+    found: dict[str, list[str]] = {}
+    for event in EVENTS:
+        named = [who for level in levels for who in ((level or {}).get(event) or ())]
+        if named:
+            found[event] = list(dict.fromkeys(named))
+    return found
+
+
+def _check_alerts(alerts: Mapping[str, Any] | None) -> None:
+    for event, destinations in (alerts or {}).items():
+        if event not in EVENTS:
+            known = ", ".join(EVENTS)
+            raise Invalid(f"There is no alert '{event}'. Use one of {known}.")
+        for destination in destinations:
+            if "@" not in destination and not destination.startswith(("http://", "https://")):
+                raise Invalid(
+                    f"'{destination}' is neither a mail address nor a web address (alert {event})."
+                )

@@ -1,0 +1,204 @@
+"""Carries out what the writer decided: hands attempts to executors with all that they need.
+
+What is quick happens in the writer's thread; looking up secrets, checking out a source tree and
+storing staged files happen in a small pool, and failures there come back as the attempt's end.
+"""
+
+import shutil
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from galley.core.errors import GalleyError
+from galley.core.recipes.templating import find_references
+from galley.core.runs import messages as msg
+from galley.core.runs.live import LiveRun, LiveStep
+from galley.core.runs.logs import log_path
+from galley.core.runs.ports import Executor, RunWriter
+from galley.core.runs.task import Outcome, Task
+from galley.engine.folders import Folders
+from galley.engine.runfacts import run_variables
+from galley.storage.blobs import BlobStore
+from galley.storage.git import GitStore
+
+log = structlog.get_logger("galley.launcher")
+
+SecretLookup = Callable[[LiveRun, frozenset[str]], dict[str, str]]
+
+
+class Launcher:
+    """Implements the writer's `Acts` and the executors' `ExecutorEvents`.
+
+    `executors` are named as the ledger's workers are; `secrets` resolves references for a run.
+    """
+
+    def __init__(
+        self,
+        *,
+        writer: RunWriter,
+        executors: Mapping[str, Executor],
+        folders: Folders,
+        repositories: GitStore,
+        blobs: BlobStore,
+        secrets: SecretLookup,
+        roots: tuple[str, ...] = (),
+        mail: Callable[[], None] = lambda: None,
+        reschedule: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._writer = writer
+        self._executors = executors
+        self._folders = folders
+        self._repositories = repositories
+        self._blobs = blobs
+        self._secrets = secrets
+        self._roots = (str(folders.files), *roots)
+        self._mail = mail
+        self._reschedule = reschedule
+        self._pool = ThreadPoolExecutor(4, thread_name_prefix="galley-launcher")
+
+    def close(self) -> None:
+        """Let what is under way end."""
+        self._pool.shutdown(wait=True, cancel_futures=False)
+
+    def start(self, run: LiveRun, step: LiveStep) -> None:
+        """Hand the attempt over; see `writer.Acts`."""
+        self._launch(run, step, adopt=False)
+
+    def adopt(self, run: LiveRun, step: LiveStep) -> None:
+        """Look for the attempt; see `writer.Acts`."""
+        self._launch(run, step, adopt=True)
+
+    def kill(self, attempt_id: int, worker: str | None) -> None:
+        """End the attempt on its worker; see `writer.Acts`."""
+        executor = self._executors.get(worker or "")
+        if executor is not None:
+            executor.cancel(str(attempt_id))
+
+    def remove(self, run_id: int) -> None:
+        """Delete the run's logs and folders; see `writer.Acts`."""
+        folders = self._folders
+        self._pool.submit(
+            _remove_folders,
+            [base / str(run_id) for base in (folders.logs, folders.attempts, folders.work)],
+        )
+
+    def mail(self) -> None:
+        """Wake the sender of alerts; see `writer.Acts`."""
+        self._mail()
+
+    def reschedule(self) -> None:
+        """Wake the scheduler; see `writer.Acts`."""
+        self._reschedule()
+
+    def started(self, key: str, fence: int, handle: Mapping[str, Any]) -> None:
+        """See `ports.ExecutorEvents`."""
+        self._writer.send(msg.Started(int(key), fence, dict(handle)))
+
+    def finished(self, key: str, fence: int, outcome: Outcome) -> None:
+        """See `ports.ExecutorEvents`; staged files are stored before the ledger hears of them."""
+        if outcome.staged:
+            self._pool.submit(self._publish, key, fence, outcome)
+        else:
+            self._writer.send(msg.Finished(int(key), fence, outcome))
+
+    def lost(self, key: str, fence: int, reason: str) -> None:
+        """See `ports.ExecutorEvents`."""
+        self._writer.send(msg.Lost(int(key), fence, reason))
+
+    def _launch(self, run: LiveRun, step: LiveStep, *, adopt: bool) -> None:
+        task = self._task(run, step)
+        references = frozenset(find_references([task.variables, task.body, task.text]))
+        tree = run.plan.source.tree
+        if references or (tree and not Path(task.tree or "").is_dir()):
+            self._pool.submit(self._prepare, run, step, task, references, adopt=adopt)
+        else:
+            self._hand_over(step, task, adopt=adopt)
+
+    def _prepare(
+        self,
+        run: LiveRun,
+        step: LiveStep,
+        task: Task,
+        references: frozenset[str],
+        *,
+        adopt: bool,
+    ) -> None:
+        """Resolve secrets and check out the tree, off the writer's thread."""
+        try:
+            source = run.plan.source
+            if task.tree is not None:
+                repository = self._repositories.repository(source.project)
+                repository.check_out(source.tree, Path(task.tree))
+            secrets = self._secrets(run, references) if references else {}
+            self._hand_over(step, msgspec.structs.replace(task, secrets=secrets), adopt=adopt)
+        except GalleyError as error:
+            self._refuse(task, error.message, retryable=False)
+        except OSError as error:
+            self._refuse(task, f"The step's files could not be prepared: {error}", retryable=True)
+        except Exception:
+            log.exception("launch_failed", key=task.key)
+            self._refuse(task, "The server could not prepare the step; see its log.")
+
+    def _hand_over(self, step: LiveStep, task: Task, *, adopt: bool) -> None:
+        executor = self._executors.get(step.attempt.worker or "")
+        if executor is None:
+            self.lost(task.key, task.fence, f"The worker {step.attempt.worker} is gone.")
+        elif adopt:
+            executor.adopt(task)
+        else:
+            executor.submit(task)
+
+    def _refuse(self, task: Task, reason: str, *, retryable: bool = True) -> None:
+        outcome = Outcome(state="failed", reason=reason, retryable=retryable)
+        self._writer.send(msg.Finished(int(task.key), task.fence, outcome))
+
+    def _publish(self, key: str, fence: int, outcome: Outcome) -> None:
+        """Move staged files into the blob store, then report; a changed file fails the step."""
+        try:
+            for staged in outcome.staged:
+                self._blobs.put_file(Path(staged.path), staged.sha256)
+        except (OSError, GalleyError) as error:
+            outcome = msgspec.structs.replace(
+                outcome,
+                state="failed",
+                staged=(),
+                reason=f"The result {staged.name} could not be stored: {error}",
+            )
+        self._writer.send(msg.Finished(int(key), fence, outcome))
+
+    def _task(self, run: LiveRun, step: LiveStep) -> Task:
+        source, attempt, planned = run.plan.source, step.attempt, step.plan
+        folders = self._folders
+        return Task(
+            key=str(attempt.id),
+            run_id=run.id,
+            step_id=step.id,
+            attempt_id=attempt.id,
+            number=attempt.number,
+            fence=attempt.fence,
+            run_uid=run.uid,
+            order_uid=run.order_uid,
+            step_key=step.key,
+            kind=planned.kind,
+            body=planned.body,
+            text=planned.text,
+            variables={**run.plan.variables, **run.exports, **run_variables(run, step)},
+            folder=str(folders.attempt(run.id, attempt.id)),
+            work=str(folders.run_work(run.id)),
+            log=str(log_path(folders.logs, run.id, attempt.id)),
+            tree=str(folders.tree(source.tree)) if source.tree else None,
+            roots=self._roots,
+            environment=planned.environment,
+            limits=planned.limits,
+            timeout_s=planned.timeout_s,
+            tags=planned.tags,
+        )
+
+
+def _remove_folders(folders: list[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,297 @@
+"""The ledger's one writer: a thread that commits messages in groups and then acts.
+
+Whatever changes a run's state is a message in its queue. It drains up to a few hundred at a time,
+applies them in one transaction, and only after the commit answers the senders, starts and kills
+attempts, and tells listeners.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import structlog
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from galley.core.errors import Conflict, GalleyError, NoSpace, Unavailable
+from galley.core.runs import messages as msg
+from galley.core.runs.ledger import Applied, Ledger
+from galley.core.runs.live import LiveRun, LiveStep
+from galley.core.runs.turn import Turn
+from galley.kit.clock import Clock
+from galley.kit.failpoints import failpoint
+from galley.storage.db import Database, is_disk_full
+
+MAX_BATCH = 500
+_RETRY_S = 0.5
+_TICK_S = 1.0
+_REPORTS = (msg.Started, msg.Finished, msg.Lost, msg.Tick)
+log = structlog.get_logger("galley.writer")
+
+
+class Acts(Protocol):
+    """What the writer has done after a commit; see `engine.launcher`."""
+
+    def start(self, run: LiveRun, step: LiveStep) -> None:
+        """Hand the step's attempt to its executor."""
+        ...
+
+    def adopt(self, run: LiveRun, step: LiveStep) -> None:
+        """Find the step's attempt, which an earlier server may have started."""
+        ...
+
+    def kill(self, attempt_id: int, worker: str | None) -> None:
+        """End an attempt."""
+        ...
+
+    def remove(self, run_id: int) -> None:
+        """Delete a removed run's files."""
+        ...
+
+    def mail(self) -> None:
+        """Look at the outbox."""
+        ...
+
+    def reschedule(self) -> None:
+        """Look at the schedules."""
+        ...
+
+
+@dataclass(slots=True)
+class _Letter:
+    """A message with the future of whoever waits for it."""
+
+    message: Any
+    reply: "Future[Any]" = field(default_factory=Future)
+
+
+class Writer:
+    """Commits messages one batch after the other. Implements `ports.RunWriter` and `ports.RunFeed`.
+
+    `start` loads the ledger, adopts what an earlier server left, and begins to serve.
+    """
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self.ledger = Ledger()
+        self._database = database
+        self._clock = clock
+        self._acts: Acts | None = None
+        self._inbox: queue.SimpleQueue[_Letter | None] = queue.SimpleQueue()
+        self._carried: list[_Letter] = []
+        self._listeners: dict[int | None, list[Callable[[int], None]]] = {}
+        self._listeners_lock = threading.Lock()
+        self._thread = threading.Thread(target=self._serve, name="galley-writer", daemon=True)
+        self._stopping = threading.Event()
+        self.is_healthy = False
+
+    def start(self, acts: Acts) -> None:
+        """Read the runs under way, adopt their attempts, and serve.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        self._acts = acts
+        letter = _Letter(msg.Tick())
+        try:
+            applied = self._transact([letter.message])
+        except SQLAlchemyError as error:
+            raise Unavailable(f"The database does not answer: {error}") from error
+        self._conclude([letter], applied)
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Commit what is queued, then end the thread."""
+        self._stopping.set()
+        self._inbox.put(None)
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def send(self, message: Any) -> "Future[Any]":
+        """Queue a message; see `ports.RunWriter.send`."""
+        letter = _Letter(message)
+        if self._stopping.is_set() and not isinstance(message, _REPORTS):
+            letter.reply.set_exception(
+                Unavailable("The server is shutting down; try again shortly.", retry_after_s=5)
+            )
+            return letter.reply
+        self._inbox.put(letter)
+        return letter.reply
+
+    def call(self, message: Any, *, timeout_s: float = 30.0) -> Any:
+        """Queue a message and wait for its commit.
+
+        Raises:
+            GalleyError: the message was refused.
+            Unavailable: no commit within `timeout_s`; the message may still be applied later.
+        """
+        try:
+            return self.send(message).result(timeout_s)
+        except TimeoutError as error:
+            raise Unavailable(
+                "The run ledger is busy and did not answer in time.", retry_after_s=5
+            ) from error
+
+    def queue_length(self) -> int:
+        """How many messages wait."""
+        return self._inbox.qsize()
+
+    def subscribe(self, run_id: int | None, listener: Callable[[int], None]) -> Callable[[], None]:
+        """See `ports.RunFeed.subscribe`."""
+        with self._listeners_lock:
+            self._listeners.setdefault(run_id, []).append(listener)
+
+        def unsubscribe() -> None:
+            with self._listeners_lock:
+                remaining = [it for it in self._listeners.get(run_id, ()) if it is not listener]
+                if remaining:
+                    self._listeners[run_id] = remaining
+                else:
+                    self._listeners.pop(run_id, None)
+
+        return unsubscribe
+
+    def _serve(self) -> None:
+        while True:
+            batch, is_last = self._collect()
+            if batch:
+                self._commit(batch)
+            if is_last and not self._carried:
+                return
+            if is_last and self._stopping.is_set() and not self.is_healthy:
+                return
+
+    def _collect(self) -> tuple[list[_Letter], bool]:
+        """The next messages, a failed commit's first; and whether they are the last."""
+        batch, self._carried = self._carried, []
+        wait = self._patience() if not batch else _RETRY_S
+        try:
+            letter = self._inbox.get(timeout=wait)
+        except queue.Empty:
+            return batch or [_Letter(msg.Tick())], False
+        while True:
+            if letter is None:
+                return batch, True
+            batch.append(letter)
+            if len(batch) >= MAX_BATCH:
+                return batch, False
+            try:
+                letter = self._inbox.get_nowait()
+            except queue.Empty:
+                return batch, False
+
+    def _patience(self) -> float | None:
+        """How long to wait for a message before a look at the clock; None when nothing is timed."""
+        due = self.ledger.dispatcher.next_wake()
+        waits = []
+        if due is not None:
+            waits.append(max(0.0, (due - self._clock.now()).total_seconds()))
+        if any(r.plan.thresholds.duration_s is not None for r in self.ledger.live_runs):
+            waits.append(_TICK_S)
+        return min(waits) if waits else None
+
+    def _commit(self, batch: list[_Letter]) -> None:
+        """One transaction for the batch; if it fails, one for each message."""
+        try:
+            applied = self._transact([letter.message for letter in batch])
+        except IntegrityError:
+            self.ledger.reset()
+            self._commit_singly(batch)
+        except (SQLAlchemyError, OSError) as error:
+            self.ledger.reset()
+            self._give_back(batch, error)
+        except Exception as error:
+            log.exception("batch_failed", messages=len(batch))
+            self.ledger.reset()
+            if len(batch) > 1:
+                self._commit_singly(batch)
+            else:
+                batch[0].reply.set_exception(error)
+        else:
+            self._conclude(batch, applied)
+
+    def _commit_singly(self, batch: list[_Letter]) -> None:
+        """One of the messages cannot be stored; find out which, and let the others pass."""
+        for letter in batch:
+            try:
+                applied = self._transact([letter.message])
+            except IntegrityError as error:
+                self.ledger.reset()
+                refusal = Conflict("Somebody else made the same change first; read it and retry.")
+                refusal.__cause__ = error
+                letter.reply.set_exception(refusal)
+            except (SQLAlchemyError, OSError) as error:
+                self.ledger.reset()
+                self._give_back([letter], error)
+            except Exception as error:
+                log.exception("message_failed", message=type(letter.message).__name__)
+                self.ledger.reset()
+                letter.reply.set_exception(error)
+            else:
+                self._conclude([letter], applied)
+
+    def _transact(self, messages: Sequence[Any]) -> Applied:
+        with self._database.connection() as connection:
+            applied = self.ledger.apply(connection, messages, self._clock.now())
+            failpoint("writer.before_commit")
+        failpoint("writer.after_commit")
+        return applied
+
+    def _give_back(self, batch: list[_Letter], error: Exception) -> None:
+        """Nothing was kept: senders are told, executors' reports are kept for the next try."""
+        self.is_healthy = False
+        log.warning("commit_failed", error=str(error), messages=len(batch))
+        for letter in batch:
+            if isinstance(letter.message, _REPORTS):
+                self._carried.append(letter)
+            elif is_disk_full(error):
+                letter.reply.set_exception(
+                    NoSpace("The server's disk is full; nothing was kept.", retry_after_s=30)
+                )
+            else:
+                letter.reply.set_exception(
+                    Unavailable(
+                        "The database does not answer. Send the request again; with the same"
+                        " Idempotency-Key it takes effect once.",
+                        retry_after_s=5,
+                    )
+                )
+
+    def _conclude(self, batch: list[_Letter], applied: Applied) -> None:
+        """After the commit: answers first, then acts."""
+        self.is_healthy = True
+        for letter, reply in zip(batch, applied.replies, strict=True):
+            if isinstance(reply, GalleyError):
+                letter.reply.set_exception(reply)
+            else:
+                letter.reply.set_result(reply)
+        self._act(applied.turn)
+
+    def _act(self, turn: Turn) -> None:
+        acts = self._acts
+        if acts is not None:
+            for run, step in turn.adoptions:
+                acts.adopt(run, step)
+            for run, step in turn.starts:
+                acts.start(run, step)
+            failpoint("writer.between_acts")
+            for attempt_id, worker in turn.kills:
+                acts.kill(attempt_id, worker)
+            for run_id in turn.removed:
+                acts.remove(run_id)
+            if turn.has_mail:
+                acts.mail()
+            if turn.has_schedules:
+                acts.reschedule()
+        for run_id in turn.touched:
+            self._tell(run_id)
+
+    def _tell(self, run_id: int) -> None:
+        with self._listeners_lock:
+            listeners = [*self._listeners.get(run_id, ()), *self._listeners.get(None, ())]
+        for listener in listeners:
+            try:
+                listener(run_id)
+            except Exception:
+                log.exception("listener_failed", run_id=run_id)
