@@ -1,0 +1,31 @@
+"""The one error of a step that a user can understand and mend."""
+
+from galley.core.errors import Refused
+
+
+class StepError(Refused):
+    """A step cannot do what it was asked to: the message says what, where and how to mend it.
+
+    `retryable` tells whether the same work may succeed later without anybody's help.
+    """
+
+    code = "step_failed"
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+    def inside(self, place: str) -> "StepError":
+        """The same fault, saying first where it happened."""
+        return StepError(f"{place}: {self.message}", retryable=self.retryable)
+
+
+def told(error: BaseException) -> str:
+    """What a driver said, in one line.
+
+    Its "does not exist" is put in other words: clients search whole answers for that phrase to
+    tell whether an order is known.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text.replace("does not exist", "is not there").rstrip(".!")
