@@ -2,6 +2,7 @@
 
 import pytest
 import sqlalchemy as sa
+from tests.unit.core.runs.bench import LedgerBench, chain, drain, plan, step
 
 from galley.core.errors import Conflict, NotFound
 from galley.core.runs import messages as msg
@@ -11,7 +12,6 @@ from galley.core.runs.task import CheckResult, Staged
 from galley.kit.clock import ManualClock
 from galley.kit.ids import new_uid
 from galley.storage.db import Database
-from tests.unit.core.runs.bench import LedgerBench, chain, drain, plan, step
 
 
 @pytest.fixture

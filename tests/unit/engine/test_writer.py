@@ -1,0 +1,190 @@
+"""The writer: group commit, answers after the commit, failures that lose nothing."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
+
+from galley.core.errors import Conflict, NotFound, Unavailable
+from galley.core.runs import messages as msg
+from galley.core.runs import models
+from galley.core.runs.live import LiveRun, LiveStep
+from galley.core.runs.plan import Plan, Retry, Source, StepPlan
+from galley.core.runs.task import Outcome
+from galley.engine.writer import Writer
+from galley.kit.clock import ManualClock, SystemClock
+from galley.kit.ids import new_uid
+from galley.storage.db import Database
+
+SOURCE = Source(kind="recipe", project="main/recipes", path="rec", variation="daily")
+
+
+class InstantActs:
+    """Finishes every attempt at once, from another thread."""
+
+    def __init__(self, writer: Writer, *, finishes: bool = True) -> None:
+        self._writer = writer
+        self._finishes = finishes
+        self._pool = ThreadPoolExecutor(2)
+        self.adopted: list[str] = []
+        self.killed: list[int] = []
+        self.started: list[tuple[int, int]] = []
+
+    def start(self, run: LiveRun, step: LiveStep) -> None:
+        self.started.append((step.attempt.id, step.attempt.fence))
+        if self._finishes:
+            message = msg.Finished(step.attempt.id, step.attempt.fence, Outcome(state="succeeded"))
+            self._pool.submit(self._writer.send, message)
+
+    def adopt(self, run: LiveRun, step: LiveStep) -> None:
+        self.adopted.append(step.key)
+
+    def kill(self, attempt_id: int, worker: str | None) -> None:
+        self.killed.append(attempt_id)
+
+    def remove(self, run_id: int) -> None: ...
+
+    def mail(self) -> None: ...
+
+    def reschedule(self) -> None: ...
+
+
+@pytest.fixture
+def writer(database: Database) -> Iterator[Writer]:
+    made = Writer(database, SystemClock())
+    made.ledger.dispatcher.set_worker("local", 8)
+    yield made
+    made.stop()
+
+
+def submit(steps: int = 3, companions: msg.Companions = ()) -> msg.SubmitOrder:
+    plan = Plan(source=SOURCE, steps=tuple(StepPlan(f"s{i}", "noop") for i in range(steps)))
+    order = msg.NewOrder(new_uid(), 1, "recipe", "rec", "daily", "api", "master")
+    return msg.SubmitOrder(order, msg.NewRun(new_uid(), plan), companions)
+
+
+def wait_for_end(writer: Writer, count: int) -> threading.Event:
+    """Set once `count` run ends were committed."""
+    done, seen = threading.Event(), set()
+
+    def look(run_id: int) -> None:
+        if writer.ledger.find(run_id) is None:
+            seen.add(run_id)
+        if len(seen) >= count:
+            done.set()
+
+    writer.subscribe(None, look)
+    return done
+
+
+def count(database: Database, table: sa.Table) -> int:
+    with database.reading() as session:
+        return session.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+
+
+def test_many_senders_at_once_all_get_their_answer(writer: Writer, database: Database) -> None:
+    writer.start(InstantActs(writer))
+    done = wait_for_end(writer, 40)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(writer.call, [submit() for _ in range(40)]))
+    assert len({answer.run_id for answer in answers}) == 40
+    assert done.wait(30)
+    with database.reading() as session:
+        states = session.scalars(sa.select(models.runs.c.state).distinct()).all()
+    assert states == ["succeeded"]
+
+
+def test_a_refusal_reaches_its_sender(writer: Writer) -> None:
+    writer.start(InstantActs(writer))
+    with pytest.raises(NotFound):
+        writer.call(msg.StopRun(12345, "why"))
+
+
+def test_a_row_that_cannot_be_stored_fails_only_its_own_message(
+    writer: Writer, database: Database
+) -> None:
+    writer.start(InstantActs(writer, finishes=False))
+    first = submit()
+    writer.call(first)
+    twin = msg.SubmitOrder(first.order, submit().run)
+    futures = [writer.send(message) for message in (submit(), twin, submit())]
+    assert futures[0].result(10).run_id
+    with pytest.raises(Conflict):
+        futures[1].result(10)
+    assert futures[2].result(10).run_id
+    assert count(database, models.runs) == 3
+
+
+def test_a_lost_database_tells_callers_and_keeps_reports(
+    writer: Writer, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acts = InstantActs(writer, finishes=False)
+    writer.start(acts)
+    made = writer.call(submit(1))
+    attempt, fence = acts.started[0]
+    real = Writer._transact
+    broken = threading.Event()
+    broken.set()
+
+    def transact(self: Writer, messages: Any) -> Any:
+        if broken.is_set():
+            raise OperationalError("commit", {}, Exception("server closed the connection"))
+        return real(self, messages)
+
+    monkeypatch.setattr(Writer, "_transact", transact)
+    with pytest.raises(Unavailable) as caught:
+        writer.call(submit())
+    assert caught.value.retry_after_s is not None
+    assert not writer.is_healthy
+    report = writer.send(msg.Finished(attempt, fence, Outcome(state="succeeded")))
+    broken.clear()
+    assert report.result(10) is True
+    assert writer.is_healthy
+    with database.reading() as session:
+        query = sa.select(models.runs.c.state).where(models.runs.c.id == made.run_id)
+        assert session.scalar(query) == "succeeded"
+
+
+def test_what_an_earlier_server_left_is_adopted(database: Database) -> None:
+    first = Writer(database, SystemClock())
+    first.ledger.dispatcher.set_worker("local", 8)
+    first.start(InstantActs(first, finishes=False))
+    first.call(submit(2))
+    first.stop()
+    second = Writer(database, SystemClock())
+    second.ledger.dispatcher.set_worker("local", 8)
+    acts = InstantActs(second)
+    second.start(acts)
+    second.stop()
+    assert sorted(acts.adopted) == ["s0", "s1"]
+    assert acts.started == []
+
+
+def test_a_stopping_writer_refuses_callers_but_takes_reports(writer: Writer) -> None:
+    writer.start(InstantActs(writer, finishes=False))
+    writer.stop()
+    with pytest.raises(Unavailable):
+        writer.call(submit())
+
+
+def test_a_retry_wakes_the_writer_without_any_message(database: Database) -> None:
+    clock = ManualClock(SystemClock().now())
+    writer = Writer(database, clock)
+    writer.ledger.dispatcher.set_worker("local", 8)
+    acts = InstantActs(writer, finishes=False)
+    writer.start(acts)
+    step = StepPlan("a", "noop", retry=Retry(attempts=2, backoff_s=5))
+    plan = Plan(source=SOURCE, steps=(step,))
+    order = msg.NewOrder(new_uid(), 1, "recipe", "rec", "daily", "api", "master")
+    writer.call(msg.SubmitOrder(order, msg.NewRun(new_uid(), plan)))
+    attempt, fence = acts.started[0]
+    writer.send(msg.Finished(attempt, fence, Outcome(state="failed", reason="x"))).result(10)
+    assert len(acts.started) == 1
+    clock.advance(10)
+    writer.send(msg.Tick()).result(10)
+    assert len(acts.started) == 2
+    writer.stop()
