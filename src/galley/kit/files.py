@@ -1,7 +1,11 @@
 """Files that appear whole or not at all."""
 
 import os
+import shutil
 from pathlib import Path
+
+TEMPORARY = ".tmp-"
+"""How names of folders begin that are not finished; a sweep may remove them."""
 
 
 def fsync_folder(folder: Path) -> None:
@@ -35,3 +39,26 @@ def write_atomically(
         raise
     if durable:
         fsync_folder(path.parent)
+
+
+def discard(path: Path) -> None:
+    """Remove a file or a whole folder; one that is not there is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def rename_or_discard(temporary: Path, final: Path) -> None:
+    """Give a finished folder its name, durably; if another was first, its folder stays.
+
+    Raises:
+        OSError: the rename failed and there is no such folder.
+    """
+    try:
+        temporary.rename(final)
+    except OSError:
+        discard(temporary)
+        if not final.is_dir():
+            raise
+    fsync_folder(final.parent)

@@ -1,0 +1,82 @@
+"""The git program, run so that nothing outside its repository can tell it what to do."""
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+_SETTINGS = {
+    "core.hooksPath": "/dev/null",
+    "core.fsmonitor": "false",
+    "core.fsync": "all",
+    "gc.auto": "0",
+    "maintenance.auto": "false",
+    "protocol.file.allow": "never",
+    "protocol.ext.allow": "never",
+    "receive.fsckObjects": "true",
+    "transfer.fsckObjects": "true",
+}
+
+
+class GitFailed(Exception):
+    """The git program refused or was killed at its deadline; the text is what it said."""
+
+
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """An environment without the machine's and the user's git settings, hooks and prompts."""
+    settings = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": "/nonexistent",
+        "LC_ALL": "C.UTF-8",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_ATTR_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_LITERAL_PATHSPECS": "1",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_CONFIG_COUNT": str(len(_SETTINGS)),
+    }
+    for number, (key, value) in enumerate(_SETTINGS.items()):
+        settings[f"GIT_CONFIG_KEY_{number}"] = key
+        settings[f"GIT_CONFIG_VALUE_{number}"] = value
+    return settings | dict(extra or {})
+
+
+def run_git(
+    repository: Path | None,
+    *arguments: str,
+    stdin: bytes = b"",
+    into: Path | None = None,
+    timeout_s: float = 60.0,
+) -> bytes:
+    """Run `git ARGUMENTS` on a bare repository and give its output, or write it to `into`.
+
+    Raises:
+        GitFailed: a non-zero exit, a missing program, or the deadline passed.
+    """
+    place = [] if repository is None else [f"--git-dir={repository}"]
+    sink = subprocess.PIPE if into is None else into.open("wb")
+    try:
+        done = subprocess.run(
+            ["git", *place, *arguments],
+            input=stdin,
+            stdout=sink,
+            stderr=subprocess.PIPE,
+            env=clean_environment(),
+            timeout=timeout_s,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise GitFailed(
+            "the program git was not found on PATH; install git 2.39 or newer"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise GitFailed(f"git {arguments[0]} took longer than {timeout_s:g} s") from error
+    finally:
+        if not isinstance(sink, int):
+            os.fsync(sink.fileno())
+            sink.close()
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip()
+        raise GitFailed(f"git {arguments[0]}: {said or f'exit status {done.returncode}'}")
+    return done.stdout or b""

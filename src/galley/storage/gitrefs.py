@@ -1,0 +1,128 @@
+"""Branches and other references of a bare repository, moved by compare-and-set under a lock."""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from dulwich.file import FileLocked
+from dulwich.objects import ZERO_SHA, ObjectID
+from dulwich.refs import DiskRefsContainer, Ref, check_ref_format
+
+from galley.kit.files import fsync_folder
+
+_HEADS = "refs/heads/"
+_KEPT = "refs/galley/kept/"
+_STALE_LOCK_S = 5.0
+_LOCK_PAUSE_S = 0.02
+T = TypeVar("T")
+
+
+class NotInRepository(KeyError):
+    """There is no such project, branch, commit or file; the text says which."""
+
+    def __str__(self) -> str:
+        """The text, without the quotes that a KeyError puts around it."""
+        return str(self.args[0])
+
+
+class BranchExists(Exception):
+    """There is already a branch of that name."""
+
+
+class BranchMoved(Exception):
+    """The branch is no longer where the caller believed it to be; read again and retry."""
+
+
+class References:
+    """The references of the repository in `folder`. Names are branch names unless said."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._refs = DiskRefsContainer(os.fsencode(folder))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep every other writer waiting; the system lets go of the lock if we die."""
+        with (self._folder / "galley.lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def all(self) -> dict[str, str]:
+        """Every full reference name (branches, tags, kept commits) -> hash."""
+        found = self._refs.as_dict()
+        return {name.decode(): sha.decode() for name, sha in found.items() if name != b"HEAD"}
+
+    def branches(self) -> dict[str, str]:
+        """Branch -> hash of its newest commit, A to Z."""
+        return self._under(_HEADS)
+
+    def kept(self) -> dict[str, str]:
+        """Hidden name -> commit."""
+        return self._under(_KEPT)
+
+    def tip(self, branch: str) -> str | None:
+        """The hash of the branch's newest commit, None if there is no such branch."""
+        return self._read(_HEADS + branch)
+
+    def move(self, branch: str, old: str | None, new: str) -> bool:
+        """Point a branch from `old` (None: it must not exist) to `new`; False if it was elsewhere.
+
+        The caller holds `locked()`.
+
+        Raises:
+            ValueError: git allows no branch of that name.
+        """
+        return self._move(_HEADS + branch, old, new)
+
+    def keep(self, name: str, sha: str) -> None:
+        """Hold a commit under a hidden name. The caller holds `locked()`."""
+        self._move(_KEPT + name, self._read(_KEPT + name), sha)
+
+    def remove(self, branch: str, old: str) -> None:
+        """Remove a branch that is at `old`. The caller holds `locked()`."""
+        ref = Ref((_HEADS + branch).encode())
+        self._patiently(lambda: self._refs.remove_if_equals(ref, ObjectID(old.encode())))
+        fsync_folder((self._folder / _HEADS / branch).parent)
+
+    def _under(self, prefix: str) -> dict[str, str]:
+        found = self._refs.as_dict(Ref(prefix.rstrip("/").encode()))
+        return {name.decode(): sha.decode() for name, sha in sorted(found.items())}
+
+    def _read(self, name: str) -> str | None:
+        ref = Ref(name.encode(errors="replace"))
+        if not check_ref_format(ref):
+            return None
+        sha = self._refs.read_ref(ref)
+        return sha.decode() if sha else None
+
+    def _move(self, name: str, old: str | None, new: str) -> bool:
+        ref = Ref(name.encode())
+        if not check_ref_format(ref):
+            raise ValueError(f"{name!r} cannot name a branch")
+        before = ObjectID(old.encode()) if old else ZERO_SHA
+        after = ObjectID(new.encode())
+        moved = self._patiently(lambda: self._refs.set_if_equals(ref, before, after))
+        fsync_folder((self._folder / name).parent)
+        return moved
+
+    def _patiently(self, act: Callable[[], T]) -> T:
+        """Wait for a git program that holds a reference; a lock left by a killed one is removed."""
+        while True:
+            try:
+                return act()
+            except FileLocked as error:
+                lock = Path(os.fsdecode(error.lockfilename))
+                if _age_s(lock) > _STALE_LOCK_S:
+                    lock.unlink(missing_ok=True)
+                time.sleep(_LOCK_PAUSE_S)
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

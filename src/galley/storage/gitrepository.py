@@ -1,0 +1,348 @@
+"""One bare repository: dulwich for objects, the git program where it is slow."""
+
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dulwich.object_store import DiskObjectStore
+from dulwich.objects import Blob, Commit, ObjectID
+
+from galley.kit.failpoints import failpoint
+from galley.kit.files import TEMPORARY, discard, rename_or_discard
+from galley.kit.paths import fault_of_path
+from galley.storage.gitprogram import GitFailed, run_git
+from galley.storage.gitrefs import BranchExists, BranchMoved, NotInRepository, References
+from galley.storage.gittree import Entry, TreeEditor, find, plain_items, walk, write_loose
+
+
+@dataclass(frozen=True, slots=True)
+class PastCommit:
+    """One commit of a history: its hash, `Name <email>`, whole message, and author's time (UTC)."""
+
+    sha: str
+    author: str
+    message: str
+    at: datetime
+
+
+def author_line(name: str, email: str) -> str:
+    """`Name <email>` without the characters that would break git's format."""
+    clean = [re.sub(r"[<>\x00-\x1f\x7f]+", " ", part).strip() for part in (name, email)]
+    return f"{clean[0] or clean[1] or 'unknown'} <{clean[1]}>"
+
+
+class Repository:
+    """One bare repository. Safe to use from several threads and processes at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._refs = References(folder)
+
+    # Branches
+
+    def branches(self) -> dict[str, str]:
+        """Branch name -> hash of its newest commit, A to Z."""
+        return self._refs.branches()
+
+    def tip(self, branch: str) -> str | None:
+        """The hash of the branch's newest commit, None if there is no such branch."""
+        return self._refs.tip(branch)
+
+    def create_branch(self, name: str, at: str) -> None:
+        """Begin a branch at a commit.
+
+        Raises:
+            BranchExists: there is one of that name.
+            NotInRepository: there is no such commit.
+        """
+        with self.objects() as objects:
+            self._load(objects, at)
+        with self.locked():
+            if not self._refs.move(name, None, at):
+                raise BranchExists(f"there is already a branch {name}")
+
+    def move_branch(self, name: str, at: str, *, expect: str) -> None:
+        """Point a branch at another commit.
+
+        Raises:
+            BranchMoved: its tip is not `expect`.
+        """
+        with self.locked():
+            if not self._refs.move(name, expect, at):
+                raise BranchMoved(f"branch {name} is no longer at {expect}")
+
+    def delete_branch(self, name: str, *, expect: str | None = None) -> None:
+        """Remove a branch; its commits stay if `keep` holds them. A missing one is fine.
+
+        Raises:
+            BranchMoved: its tip is not `expect`.
+        """
+        with self.locked():
+            tip = self.tip(name)
+            if tip is None:
+                return
+            if expect is not None and tip != expect:
+                raise BranchMoved(f"branch {name} is no longer at {expect}")
+            self._refs.remove(name, tip)
+
+    def keep(self, name: str, sha: str) -> None:
+        """Hold a commit under a hidden name, so that it stays readable without a branch."""
+        with self._refs.locked():
+            self._refs.keep(name, sha)
+
+    def kept(self) -> dict[str, str]:
+        """Hidden name -> commit that `keep` holds."""
+        return self._refs.kept()
+
+    def contains(self, branch: str, sha: str) -> bool:
+        """Whether the branch's history holds the commit."""
+        tip = self.tip(branch)
+        if tip is None:
+            return False
+        try:
+            run_git(self.folder, "merge-base", "--is-ancestor", sha, tip)
+        except GitFailed:
+            return False
+        return True
+
+    # Reading
+
+    def tree_id(self, commit: str, folder: str = "") -> str | None:
+        """The hash of the folder's tree in that commit, None if it has no such folder."""
+        with self.objects() as objects:
+            found = find(objects, self._load(objects, commit).tree, folder)
+        return found[1].decode() if found and stat.S_ISDIR(found[0]) else None
+
+    def entries(self, commit: str, folder: str = "") -> list[Entry]:
+        """All files and folders below `folder`, paths relative to it, sorted by path.
+
+        Raises:
+            NotInRepository: no such commit or folder.
+        """
+        with self.objects() as objects:
+            return sorted(walk(objects, self._tree(objects, commit, folder)), key=_by_path)
+
+    def folders(self, commit: str) -> list[str]:
+        """The names of the top folders, A to Z."""
+        with self.objects() as objects:
+            items = plain_items(objects, self._load(objects, commit).tree)
+            return sorted(name.decode() for name, mode, _ in items if stat.S_ISDIR(mode))
+
+    def read(self, commit: str, path: str) -> bytes:
+        """A file's content.
+
+        Raises:
+            NotInRepository: no such commit or file.
+        """
+        with self.objects() as objects:
+            found = find(objects, self._load(objects, commit).tree, path)
+            if found is None or not stat.S_ISREG(found[0]):
+                raise NotInRepository(f"there is no file {path} at commit {commit}")
+            return _blob(objects, found[1])
+
+    def read_folder(self, commit: str, folder: str = "") -> dict[str, bytes]:
+        """The content of every file below `folder`, by its path relative to it.
+
+        Raises:
+            NotInRepository: no such commit or folder.
+        """
+        with self.objects() as objects:
+            tree = self._tree(objects, commit, folder)
+            files = [entry for entry in walk(objects, tree) if not entry.is_folder]
+            return {entry.path: _blob(objects, entry.sha.encode()) for entry in files}
+
+    def history(self, branch: str, path: str | None = None, limit: int = 50) -> list[PastCommit]:
+        """The branch's commits, newest first; with `path` those that changed it; at most `limit`.
+
+        Raises:
+            NotInRepository: there is no such branch.
+        """
+        tip = self.tip(branch)
+        if tip is None:
+            raise NotInRepository(f"there is no branch {branch}")
+        fields = "%H%x00%an <%ae>%x00%at%x00%B"
+        wanted = ["--", path] if path else []
+        said = run_git(
+            self.folder, "log", "-z", f"-n{limit}", f"--format=tformat:{fields}", tip, *wanted
+        )
+        parts = said.decode(errors="replace").split("\0")
+        return [
+            PastCommit(sha, author, message.rstrip("\n"), datetime.fromtimestamp(int(at), UTC))
+            for sha, author, at, message in zip(*[iter(parts)] * 4, strict=False)
+        ]
+
+    # Writing
+
+    def start(self, branch: str, *, message: str, author: str, at: datetime) -> str:
+        """Give a repository its first, empty commit; a branch that is there is left alone."""
+        with self.locked(), self.objects() as objects:
+            tip = self.tip(branch)
+            if tip is not None:
+                return tip
+            editor = TreeEditor(objects)
+            made = _commit(editor.apply(None, {}), [], message, author, at)
+            return self._store(editor, made, branch, None)
+
+    def commit(
+        self,
+        branch: str,
+        changes: Mapping[str, bytes | None],
+        *,
+        message: str,
+        author: str,
+        at: datetime,
+        expect: str | None = None,
+    ) -> str:
+        """Commit changes (path -> content, None removes) to the branch; gives the new tip's hash.
+
+        Changes that change nothing make no commit. With `expect` the branch must still be there.
+
+        Raises:
+            NotInRepository: there is no such branch.
+            BranchMoved: the branch is not at `expect`.
+            PathClash: a change wants a file where a folder is, or the other way round.
+            ValueError: a path that cannot be.
+        """
+        for path in changes:
+            if fault := fault_of_path(path):
+                raise ValueError(f"{path!r} {fault}")
+        with self.locked(), self.objects() as objects:
+            tip = self.tip(branch)
+            if tip is None:
+                raise NotInRepository(f"there is no branch {branch}")
+            if expect is not None and tip != expect:
+                raise BranchMoved(f"branch {branch} is no longer at {expect}")
+            editor = TreeEditor(objects)
+            before = self._load(objects, tip).tree
+            tree = editor.apply(before, changes)
+            if tree == before:
+                return tip
+            made = _commit(tree, [tip], message, author, at)
+            return self._store(editor, made, branch, tip)
+
+    def check_out(self, tree_id: str, into: Path) -> None:
+        """Put a tree's files into the folder `into`, read-only, whole or not at all.
+
+        A folder that is there already is taken as done: the same tree always has the same files.
+
+        Raises:
+            NotInRepository: there is no such tree.
+        """
+        if into.is_dir():
+            return
+        into.parent.mkdir(parents=True, exist_ok=True)
+        temporary = into.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
+        temporary.mkdir()
+        try:
+            with self.objects() as objects:
+                _write_files(objects, tree_id, temporary)
+        except BaseException:
+            discard(temporary)
+            raise
+        failpoint("git.checked_out")
+        rename_or_discard(temporary, into)
+
+    def fsck(self, *, timeout_s: float = 600.0) -> None:
+        """Check every object and link.
+
+        Raises:
+            GitFailed: something is damaged or missing; the text says what.
+        """
+        run_git(
+            self.folder, "fsck", "--strict", "--no-dangling", "--no-progress", timeout_s=timeout_s
+        )
+
+    # Beneath
+
+    @contextmanager
+    def objects(self) -> Iterator[DiskObjectStore]:
+        """The object store, opened for a moment, without any configuration from outside.
+
+        Raises:
+            NotInRepository: what was asked for is not in it.
+        """
+        store = DiskObjectStore(self.folder / "objects")
+        try:
+            yield store
+        except NotInRepository:
+            raise
+        except KeyError as error:
+            raise NotInRepository(f"git object {_text(error.args[0])} is not there") from error
+        finally:
+            store.close()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep every other writer of this repository waiting."""
+        with self._refs.locked():
+            yield
+
+    def references(self) -> dict[str, str]:
+        """Every full reference name (branches, tags, kept commits) -> hash."""
+        return self._refs.all()
+
+    def _load(self, objects: DiskObjectStore, commit: str) -> Commit:
+        found = objects[ObjectID(commit.encode())]
+        if not isinstance(found, Commit):
+            raise NotInRepository(f"{commit} is not a commit")
+        return found
+
+    def _tree(self, objects: DiskObjectStore, commit: str, folder: str) -> bytes:
+        found = find(objects, self._load(objects, commit).tree, folder)
+        if found is None or not stat.S_ISDIR(found[0]):
+            raise NotInRepository(f"there is no folder {folder} at commit {commit}")
+        return found[1]
+
+    def _store(self, editor: TreeEditor, made: Commit, branch: str, tip: str | None) -> str:
+        sha = editor.keep(made).decode()
+        for new in editor.new.values():
+            write_loose(self.folder / "objects", new)
+        failpoint("git.objects_written")
+        if not self._refs.move(branch, tip, sha):
+            raise BranchMoved(f"branch {branch} moved while committing; retry")
+        failpoint("git.branch_moved")
+        return sha
+
+
+def _commit(tree: bytes, parents: Sequence[str], message: str, author: str, at: datetime) -> Commit:
+    made = Commit()
+    made.tree = ObjectID(tree)
+    made.parents = [ObjectID(parent.encode()) for parent in parents]
+    made.author = made.committer = author.encode()
+    made.author_time = made.commit_time = int(at.timestamp())
+    made.author_timezone = made.commit_timezone = 0
+    made.encoding = b"UTF-8"
+    made.message = message.replace("\0", "").encode(errors="replace").rstrip(b"\n") + b"\n"
+    return made
+
+
+def _blob(objects: DiskObjectStore, sha: bytes) -> bytes:
+    found = objects[ObjectID(sha)]
+    return found.data if isinstance(found, Blob) else b""
+
+
+def _write_files(objects: DiskObjectStore, tree_id: str, folder: Path) -> None:
+    for entry in walk(objects, tree_id.encode()):
+        path = folder / entry.path
+        if entry.is_folder:
+            path.mkdir()
+            continue
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
+        with os.fdopen(handle, "wb") as file:
+            file.write(_blob(objects, entry.sha.encode()))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _by_path(entry: Entry) -> str:
+    return entry.path
+
+
+def _text(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
