@@ -7,7 +7,7 @@ two read-then-write calls queue instead of failing).
 
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -118,6 +118,7 @@ class Database:
         """A session whose reads see one moment; nothing that it writes is kept."""
         with Session(self.engine, expire_on_commit=False) as session:
             yield session
+            session.expunge_all()  # a rollback would blank what was read, also for later use
             session.rollback()
 
     @contextmanager
@@ -170,6 +171,16 @@ def _postgres(url: URL, pool_size: int) -> Engine:
         pool_pre_ping=True,
         connect_args={"options": "-c synchronous_commit=on -c timezone=UTC"},
     )
+
+
+def after_commit(session: Session, act: Callable[[], None]) -> None:
+    """Do something once the session's transaction is committed; after a rollback it never is."""
+
+    @event.listens_for(session, "after_commit")
+    def _done(committed: Session) -> None:
+        if not committed.in_nested_transaction():
+            event.remove(session, "after_commit", _done)
+            act()
 
 
 def sqlite_is_safe() -> bool:

@@ -16,6 +16,7 @@ from galley.kit.files import fsync_folder
 
 _HEADS = "refs/heads/"
 _KEPT = "refs/galley/kept/"
+_DOOMED = "refs/galley/doomed/"
 _STALE_LOCK_S = 5.0
 _LOCK_PAUSE_S = 0.02
 T = TypeVar("T")
@@ -78,15 +79,32 @@ class References:
         """
         return self._move(_HEADS + branch, old, new)
 
+    def remove(self, branch: str, old: str) -> None:
+        """Remove a branch that is at `old`. The caller holds `locked()`."""
+        self._remove(_HEADS + branch, old)
+
     def keep(self, name: str, sha: str) -> None:
         """Hold a commit under a hidden name. The caller holds `locked()`."""
         self._move(_KEPT + name, self._read(_KEPT + name), sha)
 
-    def remove(self, branch: str, old: str) -> None:
-        """Remove a branch that is at `old`. The caller holds `locked()`."""
-        ref = Ref((_HEADS + branch).encode())
+    def doomed(self, branch: str) -> bool:
+        """Whether the branch is marked to go."""
+        return self._read(_DOOMED + branch) is not None
+
+    def mark(self, branch: str, sha: str) -> None:
+        """Mark a branch to go. The caller holds `locked()`."""
+        self._move(_DOOMED + branch, self._read(_DOOMED + branch), sha)
+
+    def unmark(self, branch: str) -> None:
+        """Take the mark away again. The caller holds `locked()`."""
+        sha = self._read(_DOOMED + branch)
+        if sha is not None:
+            self._remove(_DOOMED + branch, sha)
+
+    def _remove(self, name: str, old: str) -> None:
+        ref = Ref(name.encode())
         self._patiently(lambda: self._refs.remove_if_equals(ref, ObjectID(old.encode())))
-        fsync_folder((self._folder / _HEADS / branch).parent)
+        fsync_folder((self._folder / name).parent)
 
     def _under(self, prefix: str) -> dict[str, str]:
         found = self._refs.as_dict(Ref(prefix.rstrip("/").encode()))

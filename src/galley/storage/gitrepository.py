@@ -96,6 +96,44 @@ class Repository:
         with self._refs.locked():
             self._refs.keep(name, sha)
 
+    def doom_branch(self, name: str, *, keep_as: str) -> None:
+        """Announce that a branch will go (`bury_branch`), and keep its commits readable for ever.
+
+        Until then it stays as it is; if it never goes, the mark does no harm.
+        """
+        with self.locked():
+            tip = self.tip(name)
+            if tip is not None:
+                self._refs.keep(keep_as, tip)
+                self._refs.mark(name, tip)
+
+    def bury_branch(self, name: str, *, keep_as: str) -> None:
+        """Remove a doomed branch, unless somebody opened it anew since. Safe to repeat."""
+        with self.locked():
+            tip = self.tip(name)
+            if self._refs.doomed(name) and tip is not None:
+                self._refs.keep(keep_as, tip)
+                self._refs.remove(name, tip)
+            self._refs.unmark(name)
+
+    def open_branch(self, name: str, at: str, *, parent: str) -> None:
+        """Begin a branch at a commit of the branch `parent`, over what a killed call left there.
+
+        Such litter is a doomed branch, or one that holds no commit which `parent` has not.
+
+        Raises:
+            BranchExists: there is a branch with commits of its own.
+            NotInRepository: there is no such commit.
+        """
+        with self.objects() as objects:
+            self._load(objects, at)
+        with self.locked():
+            tip = self.tip(name)
+            if tip and not self._refs.doomed(name) and not self.contains(parent, tip):
+                raise BranchExists(f"there is already a branch {name}")
+            self._refs.move(name, tip, at)
+            self._refs.unmark(name)
+
     def kept(self) -> dict[str, str]:
         """Hidden name -> commit that `keep` holds."""
         return self._refs.kept()

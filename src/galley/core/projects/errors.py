@@ -1,0 +1,159 @@
+"""What can go wrong with projects, kitchens and recipes."""
+
+from collections.abc import Iterable
+
+from galley.core.errors import Conflict, Invalid, NotFound, TooLarge
+
+
+class KitchenNotFound(NotFound):
+    """No such kitchen, or one that is closed to the caller."""
+
+    code = "kitchen_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"Kitchen {name} was not found in the database or the user does not have access rights."
+        )
+
+
+class KitchenExists(Conflict):
+    """The name is taken."""
+
+    code = "kitchen_exists"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is already a kitchen named {name}; choose another name.")
+
+
+class KitchenNameInvalid(Invalid):
+    """The name cannot be a kitchen's."""
+
+    code = "kitchen_name_invalid"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name[:100]!r} cannot be a kitchen's name: {why}.")
+
+
+class RootKitchenStays(Conflict):
+    """The root kitchen cannot be deleted."""
+
+    code = "root_kitchen_stays"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is the root kitchen; it cannot be deleted.")
+
+
+class KitchenSettingInvalid(Invalid):
+    """A setting has the wrong type, or a value that cannot be."""
+
+    code = "kitchen_setting_invalid"
+
+    def __init__(self, setting: str, why: str) -> None:
+        super().__init__(f"{setting}: {why}")
+
+
+class BranchTaken(Conflict):
+    """Git has a branch of that name that belongs to no kitchen."""
+
+    code = "branch_taken"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The repository has a branch {name} with commits of its own and no kitchen; "
+            "choose another name, or have the branch removed."
+        )
+
+
+class BranchMissing(Conflict):
+    """A kitchen without its branch: the repository was damaged or restored from elsewhere."""
+
+    code = "branch_missing"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The branch of kitchen {name} is missing from the repository; "
+            "an administrator can see why with `galley doctor`."
+        )
+
+
+class KitchenBusy(Conflict):
+    """Others kept changing the same kitchen's files."""
+
+    code = "kitchen_busy"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"Kitchen {name} is being changed by others at this moment; nothing was saved. "
+            "Send it again.",
+            retry_after_s=1,
+        )
+
+
+class RecipeNotFound(NotFound):
+    """No such recipe in the kitchen."""
+
+    code = "recipe_not_found"
+
+    def __init__(self, name: str, kitchen: str) -> None:
+        super().__init__(f'Recipe "{name[:255]}" not found in kitchen {kitchen}')
+
+
+class RecipeExists(Conflict):
+    """The name is taken in this kitchen."""
+
+    code = "recipe_exists"
+
+    def __init__(self, name: str, kitchen: str) -> None:
+        super().__init__(
+            f"There is already a recipe named {name} in kitchen {kitchen}; choose another name."
+        )
+
+
+class RecipeNameInvalid(Invalid):
+    """The name cannot be a recipe's."""
+
+    code = "recipe_name_invalid"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name[:255]!r} cannot be a recipe's name: it {why}.")
+
+
+class TemplateUnknown(Invalid):
+    """There is no recipe template of that name."""
+
+    code = "template_unknown"
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(
+            f"There is no recipe template {name[:100]!r}; there are {', '.join(sorted(known))}."
+        )
+
+
+class FileNotInRecipe(NotFound):
+    """No such file in the recipe."""
+
+    code = "file_not_found"
+
+    def __init__(self, path: str, recipe: str, kitchen: str) -> None:
+        super().__init__(f'File "{path[:255]}" not found in recipe {recipe} of kitchen {kitchen}')
+
+
+class FileNameInvalid(Invalid):
+    """A path that cannot be a recipe file's."""
+
+    code = "file_name_invalid"
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"{path[:255]!r} cannot be a recipe file's name: it {why}.")
+
+
+class FileTooLarge(TooLarge):
+    """A recipe file with too many bytes."""
+
+    code = "file_too_large"
+
+    def __init__(self, path: str, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"{path} has {size_bytes} bytes; a recipe file has at most {limit_bytes}. "
+            "Keep data outside of recipes."
+        )

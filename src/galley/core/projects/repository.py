@@ -1,0 +1,79 @@
+"""The queries of projects and kitchens."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from galley.core.projects.errors import KitchenExists, KitchenNotFound
+from galley.core.projects.models import Kitchen, Project
+
+
+class ProjectRepository:
+    """Projects by path."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def find(self, path: str) -> Project | None:
+        """The project of that path."""
+        return self._session.scalar(select(Project).where(Project.path == path))
+
+    def of(self, kitchen: Kitchen) -> Project:
+        """The project that a kitchen belongs to."""
+        return self._session.get_one(Project, kitchen.project_id)
+
+    def list_all(self) -> Sequence[Project]:
+        """All projects, A to Z."""
+        return self._session.scalars(select(Project).order_by(Project.path)).all()
+
+
+class KitchenRepository:
+    """Kitchens by name."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def find(self, name: str, *, to_change: bool = False) -> Kitchen | None:
+        """The kitchen of that name; `to_change` keeps others from changing it until the commit."""
+        wanted = select(Kitchen).where(Kitchen.name == name)
+        if to_change:
+            wanted = wanted.with_for_update().execution_options(populate_existing=True)
+        return self._session.scalar(wanted)
+
+    def get(self, name: str, *, to_change: bool = False) -> Kitchen:
+        """The kitchen of that name.
+
+        Raises:
+            KitchenNotFound: there is none.
+        """
+        found = self.find(name, to_change=to_change)
+        if found is None:
+            raise KitchenNotFound(name)
+        return found
+
+    def list_all(self) -> Sequence[Kitchen]:
+        """All kitchens: the root first, then A to Z."""
+        order = (Kitchen.is_root.desc(), Kitchen.name)
+        return self._session.scalars(select(Kitchen).order_by(*order)).all()
+
+    def add(self, kitchen: Kitchen) -> Kitchen:
+        """Store a new kitchen. The unique key decides, so of two callers at once one loses cleanly.
+
+        Raises:
+            KitchenExists: the name is taken.
+        """
+        try:
+            with self._session.begin_nested():
+                self._session.add(kitchen)
+        except IntegrityError as error:
+            raise KitchenExists(kitchen.name) from error
+        return kitchen
+
+    def remove(self, kitchen: Kitchen) -> None:
+        """Delete a kitchen; its children become orphans."""
+        children = Kitchen.project_id == kitchen.project_id, Kitchen.parent == kitchen.name
+        self._session.execute(update(Kitchen).where(*children).values(parent=None))
+        self._session.delete(kitchen)
+        self._session.flush()
