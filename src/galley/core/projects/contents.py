@@ -1,0 +1,330 @@
+"""Recipes: the top folders of a kitchen's branch, and the files in them.
+
+Each change is one commit on the branch. The commit moves the branch last, when everything that
+belongs to it in the database has been written, and an attempt that comes again changes nothing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from sqlalchemy.orm import Session
+
+from galley.core.caller import Caller
+from galley.core.errors import Invalid
+from galley.core.events import audit
+from galley.core.projects import checks
+from galley.core.projects.errors import (
+    BranchMissing,
+    FileNameInvalid,
+    FileNotInRecipe,
+    KitchenBusy,
+    RecipeExists,
+    RecipeNotFound,
+    TemplateUnknown,
+)
+from galley.core.projects.models import Kitchen
+from galley.core.projects.repository import ProjectRepository
+from galley.core.projects.sight import see_kitchen
+from galley.kit.clock import Clock
+from galley.kit.paths import find_twins
+from galley.storage.git import BranchMoved, GitStore, PathClash, Repository, author_line
+
+DEFAULT_TEMPLATE = "qs1"
+MAX_FILES = 5_000
+MAX_PATTERNS = 200
+_MAX_PATTERN = 500
+_TRIES = 20
+Changes = Mapping[str, bytes | None]
+Files = dict[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeFiles:
+    """A recipe as it stands at one commit: file path below the recipe -> content, and blob hash.
+
+    `tree` is the hash of the recipe's folder.
+    """
+
+    project: str
+    commit: str
+    tree: str
+    files: dict[str, bytes]
+    shas: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A kitchen that the caller may act on, and its branch's repository."""
+
+    session: Session
+    caller: Caller
+    kitchen: Kitchen
+    project: str
+    repository: Repository
+
+    def tip(self) -> str:
+        """The newest commit of the kitchen's branch."""
+        tip = self.repository.tip(self.kitchen.name)
+        if tip is None:
+            raise BranchMissing(self.kitchen.name)
+        return tip
+
+    def recipes(self, commit: str) -> list[str]:
+        """The recipes that are active in the kitchen, A to Z."""
+        names = [name for name in self.repository.folders(commit) if not name.startswith(".")]
+        if self.kitchen.restrict_recipes:
+            active = set(self.kitchen.recipes)
+            return [name for name in names if name in active]
+        return names
+
+    def tree(self, commit: str, recipe: str) -> str:
+        """The hash of a recipe's folder.
+
+        Raises:
+            RecipeNotFound: there is none of that name, or it is not active here.
+        """
+        is_name = recipe and "/" not in recipe
+        if is_name and recipe in self.recipes(commit):
+            tree = self.repository.tree_id(commit, recipe)
+            if tree is not None:
+                return tree
+        raise RecipeNotFound(recipe, self.kitchen.name)
+
+
+def list_recipes(
+    session: Session, caller: Caller, repositories: GitStore, kitchen: str
+) -> list[str]:
+    """The names of a kitchen's recipes, A to Z.
+
+    Raises:
+        KitchenNotFound: no such kitchen, or it is closed to the caller.
+    """
+    place = _place(session, caller, repositories, kitchen, "recipe.read")
+    return place.recipes(place.tip())
+
+
+def recipe_files(
+    session: Session,
+    caller: Caller,
+    repositories: GitStore,
+    kitchen: str,
+    recipe: str,
+    *,
+    patterns: Sequence[str] | None = None,
+) -> RecipeFiles:
+    """A recipe's files at the branch's tip; with `patterns` (`path`, `dir/*`) those that match.
+
+    Raises:
+        KitchenNotFound: no such kitchen, or it is closed to the caller.
+        RecipeNotFound: no such recipe.
+    """
+    place = _place(session, caller, repositories, kitchen, "recipe.read")
+    commit = place.tip()
+    tree = place.tree(commit, recipe)
+    files = place.repository.read_folder(commit, recipe)
+    entries = place.repository.entries(commit, recipe)
+    shas = {entry.path: entry.sha for entry in entries if not entry.is_folder}
+    wanted = set(files) if patterns is None else _matching(files, patterns)
+    return RecipeFiles(
+        project=place.project,
+        commit=commit,
+        tree=tree,
+        files={path: content for path, content in files.items() if path in wanted},
+        shas={path: sha for path, sha in shas.items() if path in wanted},
+    )
+
+
+def create_recipe(
+    session: Session,
+    caller: Caller,
+    repositories: GitStore,
+    kitchen: str,
+    name: str,
+    *,
+    template: str | None = None,
+    description: str = "",
+    clock: Clock,
+) -> str:
+    """Make a recipe from a template (the first one unless named); gives the commit.
+
+    Raises:
+        RecipeNameInvalid, RecipeExists, TemplateUnknown: the message says what to choose.
+        KitchenNotFound: no such kitchen, or it is closed to the caller.
+    """
+    from galley.core.recipes.templates import TEMPLATES
+
+    place = _place(session, caller, repositories, kitchen, "recipe.write")
+    checks.check_recipe_name(name)
+    chosen = template or DEFAULT_TEMPLATE
+    if chosen not in TEMPLATES:
+        raise TemplateUnknown(chosen, TEMPLATES)
+    made = TEMPLATES[chosen](name, checks.check_description(description))
+    message = f"Create recipe {name} from template {chosen}"
+    return _add_recipe(place, name, lambda _commit: dict(made), message, clock)
+
+
+def copy_recipe(  # noqa: PLR0917 - told apart by their types and order everywhere
+    session: Session,
+    caller: Caller,
+    repositories: GitStore,
+    kitchen: str,
+    source: str,
+    name: str,
+    *,
+    clock: Clock,
+) -> str:
+    """Copy a recipe under a new name in the same kitchen; gives the commit.
+
+    Raises:
+        RecipeNotFound: no such recipe to copy.
+        RecipeNameInvalid, RecipeExists: the new name cannot be, or is taken.
+    """
+    place = _place(session, caller, repositories, kitchen, "recipe.write")
+    checks.check_recipe_name(name)
+
+    def content(commit: str) -> Files:
+        place.tree(commit, source)
+        return place.repository.read_folder(commit, source)
+
+    message = f"Copy recipe {source} to {name}"
+    return _add_recipe(place, name, content, message, clock)
+
+
+def delete_recipe(
+    session: Session,
+    caller: Caller,
+    repositories: GitStore,
+    kitchen: str,
+    name: str,
+    *,
+    clock: Clock,
+) -> str:
+    """Delete a recipe with all its files; gives the commit. The history keeps them.
+
+    Raises:
+        RecipeNotFound: no such recipe.
+    """
+    place = _place(session, caller, repositories, kitchen, "recipe.write")
+
+    def plan(commit: str) -> Changes:
+        place.tree(commit, name)
+        return {name: None}
+
+    return _commit(place, name, plan, f"Delete recipe {name}", clock)
+
+
+def save_files(  # noqa: PLR0917 - like the other operations on recipes
+    session: Session,
+    caller: Caller,
+    repositories: GitStore,
+    kitchen: str,
+    recipe: str,
+    changes: Changes,
+    *,
+    message: str = "",
+    clock: Clock,
+) -> str:
+    """Write (content) and delete (None) files of a recipe in one commit, which it gives.
+
+    Paths are below the recipe. What is already so makes no commit; deleting what is not there
+    is refused, so that a wrong path is noticed.
+
+    Raises:
+        RecipeNotFound: no such recipe.
+        FileNameInvalid, FileTooLarge, FileNotInRecipe: the message names the file.
+        KitchenBusy: others kept changing the branch.
+    """
+    place = _place(session, caller, repositories, kitchen, "recipe.write")
+    for path, content in changes.items():
+        checks.check_file(f"{recipe}/{path}" if path else path, content)
+    default = f"Update {', '.join(sorted(changes))[:200]} of {recipe}"
+
+    def plan(commit: str) -> Changes:
+        place.tree(commit, recipe)
+        _check_result(place, commit, recipe, changes)
+        return {f"{recipe}/{path}": content for path, content in changes.items()}
+
+    text = checks.clean_message(message, default)
+    return _commit(place, recipe, plan, text, clock)
+
+
+def _place(
+    session: Session, caller: Caller, repositories: GitStore, kitchen: str, action: str
+) -> _Place:
+    row = see_kitchen(session, caller, kitchen, action)
+    project = ProjectRepository(session).of(row).path
+    return _Place(session, caller, row, project, repositories.repository(project))
+
+
+def _add_recipe(
+    place: _Place,
+    name: str,
+    content: Callable[[str], Files],
+    message: str,
+    clock: Clock,
+) -> str:
+    def plan(commit: str) -> Changes:
+        taken = {top.casefold() for top in place.repository.folders(commit)}
+        if name.casefold() in taken:
+            raise RecipeExists(name, place.kitchen.name)
+        return {f"{name}/{path}": data for path, data in content(commit).items()}
+
+    if place.kitchen.restrict_recipes and name not in place.kitchen.recipes:
+        place.kitchen.recipes = [*place.kitchen.recipes, name]
+    return _commit(place, name, plan, message, clock)
+
+
+def _commit(
+    place: _Place,
+    recipe: str,
+    plan: Callable[[str], Changes],
+    message: str,
+    clock: Clock,
+) -> str:
+    """Plan on the tip and commit there; if the branch moved meanwhile, plan again.
+
+    The audit row comes first, so that the branch moves only when the database took its part.
+    """
+    plan(place.tip())
+    now = clock.now()
+    what = f"{place.kitchen.name}/{recipe}"
+    noted = audit.entry(place.caller, "recipe.write", "recipe", what, after=message, at=now)
+    audit.append(place.session, [noted])
+    author = author_line(place.caller.name, place.caller.login or "")
+    for _ in range(_TRIES):
+        tip = place.tip()
+        try:
+            return place.repository.commit(
+                place.kitchen.name, plan(tip), message=message, author=author, at=now, expect=tip
+            )
+        except BranchMoved:
+            continue
+        except PathClash as error:
+            raise FileNameInvalid(
+                str(error.args[0]), "is a file and a folder at the same time"
+            ) from error
+    raise KitchenBusy(place.kitchen.name)
+
+
+def _check_result(place: _Place, commit: str, recipe: str, changes: Changes) -> None:
+    """Refuse what the recipe would become: twins, too many files, or a deletion of nothing."""
+    entries = place.repository.entries(commit, recipe)
+    before = {entry.path for entry in entries if not entry.is_folder}
+    gone = {path for path, content in changes.items() if content is None}
+    if missing := sorted(gone - before):
+        raise FileNotInRecipe(missing[0], recipe, place.kitchen.name)
+    after = (before - gone) | (set(changes) - gone)
+    if len(after) > MAX_FILES:
+        raise Invalid(f"A recipe has at most {MAX_FILES} files; {recipe} would have {len(after)}.")
+    twins = find_twins(after)
+    if twins and not set(twins) <= before:
+        raise FileNameInvalid(twins[1], f"cannot be told from {twins[0]} on every file system")
+
+
+def _matching(files: Mapping[str, bytes], patterns: Sequence[str]) -> set[str]:
+    if len(patterns) > MAX_PATTERNS or any(len(pattern) > _MAX_PATTERN for pattern in patterns):
+        raise Invalid(
+            f"At most {MAX_PATTERNS} file patterns of {_MAX_PATTERN} characters can be asked for."
+        )
+    return {path for path in files if any(fnmatchcase(path, pattern) for pattern in patterns)}
