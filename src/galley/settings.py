@@ -1,0 +1,229 @@
+"""What an operator can set: by GALLEY_* variables, by DATA/galley.toml, by options of `serve`.
+
+Options win over variables, variables over the file. A group's setting is named with two
+underscores in a variable (`GALLEY_LIMITS__BODY_BYTES`) and as a table in the file (`[limits]`).
+"""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+FILE_NAME = "galley.toml"
+MEBIBYTE = 1024 * 1024
+
+
+class Limits(BaseModel):
+    """How much is too much. Each limit is the largest value that is still accepted."""
+
+    model_config = {"extra": "forbid", "frozen": True}
+
+    body_bytes: int = Field(
+        default=10_000_000, ge=1024, description="A request's JSON or form body."
+    )
+    body_idle_s: float = Field(default=30, gt=0, description="Silence while a body is being sent.")
+    body_rate_bytes: int = Field(
+        default=256,
+        ge=0,
+        description="The least bytes a second of a body, after its first 30 seconds.",
+    )
+    json_depth: int = Field(default=64, ge=1, description="How deep lists and objects nest.")
+    header_bytes: int = Field(
+        default=65_536, ge=1024, description="All of a request's headers together."
+    )
+    header_count: int = Field(default=100, ge=10, description="How many headers a request has.")
+    header_s: float = Field(default=30, gt=0, description="How long a request's headers may take.")
+    url_bytes: int = Field(default=8192, ge=256, description="A request's path and query.")
+    requests_per_minute: int = Field(
+        default=12_000, ge=1, description="Of one user, by all tokens."
+    )
+    request_burst: int = Field(default=2000, ge=1, description="At once, of one user.")
+    anonymous_per_minute: int = Field(
+        default=600, ge=1, description="Of one address, by nobody known."
+    )
+    anonymous_burst: int = Field(default=600, ge=1, description="At once, of one address.")
+    streams_per_user: int = Field(
+        default=50, ge=1, description="Event streams that one user has open."
+    )
+    streams: int = Field(default=500, ge=1, description="Event streams open in all.")
+    stream_stall_s: float = Field(
+        default=30, gt=0, description="How long a stream waits for its reader."
+    )
+    connections: int = Field(default=2000, ge=10, description="Open connections.")
+    handlers: int = Field(
+        default=40, ge=1, description="Requests that work on the database at once."
+    )
+    drain_s: float = Field(
+        default=30, ge=0, description="How long accepted requests may take at the end."
+    )
+
+
+class AccountSettings(BaseModel):
+    """How the installation calls itself."""
+
+    model_config = {"extra": "forbid", "frozen": True}
+
+    name: str = Field(default="Galley", description="The installation's name.")
+    code: str = Field(
+        default="ga", pattern=r"^[a-z]{2,3}$", description="Two or three letters for it."
+    )
+    organisation: str = Field(default="Galley", description="The organisation's name.")
+    support_email: str = Field(default="", description="Whom users ask.")
+
+
+class MailSettings(BaseModel):
+    """How alerts are sent. Without a host no mail is sent, and alerts say so in the log."""
+
+    model_config = {"extra": "forbid", "frozen": True}
+
+    host: str = Field(default="", description="The SMTP server.")
+    port: int = Field(default=25, ge=1, le=65535, description="Its port.")
+    user: str = Field(default="", description="The name to sign in with; empty: do not sign in.")
+    password: str = Field(default="", repr=False, description="Its password.")
+    tls: str = Field(
+        default="opportunistic",
+        pattern="^(none|opportunistic|starttls|implicit)$",
+        description="`opportunistic` (STARTTLS where offered), `starttls`, `implicit` or `none`.",
+    )
+    sender: str = Field(
+        default="galley@localhost", description="The address that alerts come from."
+    )
+
+
+class Settings(BaseSettings):
+    """Everything that `galley serve` can be told."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GALLEY_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    data: Path = Field(description="The folder of everything that Galley keeps.")
+    host: str = Field(default="127.0.0.1", description="The address to listen on.")
+    port: int = Field(
+        default=8080, ge=0, le=65535, description="The port to listen on; 0: any free one."
+    )
+    tls_cert: Path | None = Field(
+        default=None, description="The certificate (PEM, with its chain)."
+    )
+    tls_key: Path | None = Field(default=None, description="The certificate's key (PEM).")
+    external_url: str | None = Field(
+        default=None, description="The address under which clients reach this server, for links."
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Networks (CIDR) of proxies whose X-Forwarded-* headers are believed.",
+    )
+    database_url: str | None = Field(
+        default=None, description="`postgresql://...`; without it, DATA/galley.db (SQLite)."
+    )
+    database_pool: int = Field(default=10, ge=2, description="Connections kept open to Postgres.")
+    blobs_url: str | None = Field(
+        default=None, description="`s3://bucket/prefix`; without it, DATA/blobs."
+    )
+    kitchens_project: str = Field(
+        default="main/recipes", description="The project whose branches are kitchens."
+    )
+    slots: int | None = Field(
+        default=None, ge=1, description="Steps that run at once; without it, twice the processors."
+    )
+    roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(), description="Folders, besides DATA/files, that recipes may read and write."
+    )
+    private_networks: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Private networks (CIDR) that recipes and webhooks may reach."
+    )
+    metrics_token: str | None = Field(
+        default=None,
+        repr=False,
+        description="What a reader of /metrics shows as its bearer token; without it, only"
+        " loopback may read.",
+    )
+    log_level: str = Field(
+        default="info", pattern="^(debug|info|warning|error)$", description="See name."
+    )
+    account: AccountSettings = Field(default_factory=AccountSettings, description="Its names.")
+    mail: MailSettings = Field(default_factory=MailSettings, description="How alerts go out.")
+    limits: Limits = Field(default_factory=Limits, description="How much is too much.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Options, then variables, then DATA/galley.toml; nothing else."""
+        del dotenv_settings, file_secret_settings
+        data = init_settings().get("data") or env_settings().get("data")
+        file = Path(str(data)) / FILE_NAME if data else Path(FILE_NAME)
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file)
+
+    @field_validator("trusted_proxies", "roots", "private_networks", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """A variable gives a list as text with commas."""
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("trusted_proxies", "private_networks")
+    @classmethod
+    def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            try:
+                ipaddress.ip_network(text, strict=False)
+            except ValueError:
+                raise ValueError(
+                    f"{text} is no network; write it like 10.0.0.0/8 or 127.0.0.1/32."
+                ) from None
+        return value
+
+    @field_validator("external_url")
+    @classmethod
+    def _check_external(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.netloc or parts.path not in {"", "/"}:
+            raise ValueError(
+                f"{value} cannot be the external address; write scheme and host, without a path,"
+                " like https://galley.example.org."
+            )
+        return f"{parts.scheme}://{parts.netloc}"
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> "Settings":
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key belong together: give both or neither.")
+        return self
+
+    @property
+    def database_address(self) -> str:
+        """The SQLAlchemy address of the database."""
+        if self.database_url is None:
+            return f"sqlite:///{self.data.absolute() / 'galley.db'}"
+        scheme, _, rest = self.database_url.partition("://")
+        return (
+            f"postgresql+psycopg://{rest}" if scheme.startswith("postgres") else self.database_url
+        )
+
+    @property
+    def blobs_address(self) -> str:
+        """Where blobs are kept: a folder or an address."""
+        return self.blobs_url or str(self.data.absolute() / "blobs")
+
+    @property
+    def repositories(self) -> Path:
+        """The folder of the git repositories."""
+        return self.data.absolute() / "git"

@@ -1,0 +1,303 @@
+"""One call, one transaction, and at most one effect for each idempotency key.
+
+A handler takes `SessionDep` and never commits: the transaction commits after the handler has
+returned and before the answer leaves, with the row that remembers the answer under the call's
+`Idempotency-Key` in it. A handler that sends a message to the ledger takes `WriteDep` instead:
+the ledger's writer puts the row into its own transaction. Routers use `route_class=CallRoute`.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from functools import wraps
+from inspect import iscoroutinefunction
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import Depends
+from fastapi.routing import APIRoute
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from galley.core.caller import Caller
+from galley.core.events import idempotency
+from galley.core.runs import messages as msg
+from galley.core.runs.desk import Desk
+from galley.core.runs.ports import RunWriter
+from galley.wire.call import Call, call_of
+from galley.wire.services import Services, ServicesDep, services_of
+
+KEY_HEADER = "idempotency-key"
+REPLAYED_HEADER = "Idempotent-Replayed"
+_FIRST_ERROR_STATUS = 400
+
+_current: ContextVar[tuple[Call, Services, str] | None] = ContextVar("galley_call", default=None)
+
+
+class Replayed(Exception):
+    """The call's key was used before; `answer` is what the first call was answered."""
+
+    def __init__(self, stored: idempotency.StoredAnswer) -> None:
+        super().__init__("replayed")
+        self.answer = Response(
+            stored.answer,
+            status_code=stored.status,
+            media_type=stored.media_type,
+            headers={REPLAYED_HEADER: "true"},
+        )
+
+
+@contextmanager
+def claimed(call: Call, services: Services, key: str | None) -> Iterator[None]:
+    """Hold the call's idempotency key (if it has one and none is held) while the block lasts.
+
+    Raises:
+        Replayed: the key was used before, with the same request.
+        KeyReused: with another request. StillRunning: the first request has not ended.
+    """
+    if key is None or not call.is_write or call.key is not None:
+        yield
+        return
+    caller = call.caller or Caller(judge=services.judge, address=call.address)
+    scope = idempotency.Scope(
+        principal=idempotency.principal_of(caller),
+        method=call.method,
+        route=call.route,
+        key=idempotency.checked_key(key),
+    )
+    with services.keys.hold(scope):
+        with services.database.reading() as session:
+            stored = idempotency.replay(session, scope, call.body_sha256, sealer=services.sealer)
+        if stored is not None:
+            raise Replayed(stored)
+        call.key = scope
+        yield
+
+
+def open_session(request: Request, services: ServicesDep) -> Iterator[Session]:
+    """The call's session: a snapshot for GET and HEAD, else the call's one transaction."""
+    call = call_of(request)
+    if not call.is_write:
+        with services.database.reading() as session:
+            yield session
+        return
+    with claimed(call, services, request.headers.get(KEY_HEADER)):
+        try:
+            with services.database.writing() as session:
+                yield session
+                _conclude(session, call, services)
+        except IntegrityError as error:
+            if call.key is not None and idempotency.TABLE in str(error):
+                raise idempotency.StillRunning(call.key.key) from error
+            raise
+
+
+def open_snapshot(services: ServicesDep) -> Iterator[Session]:
+    """A session that only reads, for calls that ask by POST."""
+    with services.database.reading() as session:
+        yield session
+
+
+SessionDep = Annotated[Session, Depends(open_session, scope="function")]
+"""The call's own transaction (see `open_session`). Take the caller before it."""
+
+SnapshotDep = Annotated[Session, Depends(open_snapshot, scope="function")]
+"""A session that reads one moment, whatever the method. It never waits for writers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The names that a message to the ledger gives what it will make, known before it is sent."""
+
+    order_uid: str | None
+    run_uid: str | None
+
+
+class Write:
+    """How a handler that changes run state keeps the promise of idempotency keys.
+
+    It holds no transaction: pass `companions(answer)` to the operation, or give it `desk(...)`
+    where the answer names what is made. Return the very answer that was remembered.
+    """
+
+    def __init__(self, call: Call, services: Services) -> None:
+        self._call = call
+        self._services = services
+
+    def companions(self, answer: Response) -> msg.Companions:
+        """The rows that the writer adds to the change, so that a repeat gets this answer."""
+        row = _row(self._call, self._services, answer)
+        if row is None:
+            return ()
+        self._call.is_remembered = True
+        return (row,)
+
+    def desk(self, answer: Callable[[Made], Response]) -> Desk:
+        """A desk whose orders and resumptions remember `answer(made)`; see `Made`."""
+        desk = self._services.desk
+        return replace(desk, writer=_RememberingWriter(desk.writer, self, answer))
+
+
+def open_write(request: Request, services: ServicesDep) -> Iterator[Write]:
+    """The call's `Write`; its key is held until the answer is there.
+
+    An answer that no message carried (there was nothing to do) is remembered at the end.
+    """
+    call = call_of(request)
+    with claimed(call, services, request.headers.get(KEY_HEADER)):
+        yield Write(call, services)
+        _remember(call, services, call.answer)
+
+
+WriteDep = Annotated[Write, Depends(open_write, scope="function")]
+"""For handlers that send a message to the ledger. Take the caller before it."""
+
+
+class CallRoute(APIRoute):
+    """A route whose finished answer the transaction gets to see before it commits.
+
+    Where a handler takes neither `SessionDep` nor `WriteDep`, because the operation commits by
+    itself, its answer is remembered right afterwards.
+    """
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **how: Any) -> None:
+        super().__init__(path, _guarded(endpoint), **how)
+
+    def get_route_handler(self) -> Callable[[Request], Any]:
+        """FastAPI's handler, with the call around it."""
+        inner = super().get_route_handler()
+        path = self.path_format
+
+        async def handle(request: Request) -> Response:
+            call, services = call_of(request), services_of(request)
+            call.route = f"{request.scope.get('root_path', '')}{path}"
+            key = request.headers.get(KEY_HEADER) if call.is_write else None
+            if key is not None:
+                call.body_sha256 = _digest(request, await request.body())
+            token = _current.set(None if key is None else (call, services, key))
+            try:
+                call.answer = await inner(request)
+            except Replayed as replayed:
+                call.is_remembered = True
+                return replayed.answer
+            finally:
+                _current.reset(token)
+            return call.answer
+
+        return handle
+
+
+def _guarded(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """The endpoint, whose key is claimed at the latest when all its parameters are there."""
+    if getattr(endpoint, "is_guarded", False):
+        return endpoint
+    if iscoroutinefunction(endpoint):
+
+        @wraps(endpoint)
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            current = _current.get()
+            if current is None or current[0].key is not None:
+                return await endpoint(*args, **kwargs)
+            call, services, key = current
+            hold = claimed(call, services, key)
+            await run_in_threadpool(hold.__enter__)
+            try:
+                answer = await endpoint(*args, **kwargs)
+                await run_in_threadpool(_remember, call, services, answer)
+            finally:
+                hold.__exit__(None, None, None)
+            return answer
+
+        wrapped: Callable[..., Any] = awaited
+    else:
+
+        @wraps(endpoint)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            current = _current.get()
+            if current is None or current[0].key is not None:
+                return endpoint(*args, **kwargs)
+            call, services, key = current
+            with claimed(call, services, key):
+                answer = endpoint(*args, **kwargs)
+                _remember(call, services, answer)
+            return answer
+
+        wrapped = called
+    wrapped.is_guarded = True  # type: ignore[attr-defined]
+    return wrapped
+
+
+def _remember(call: Call, services: Services, answer: Any) -> None:
+    """Keep the answer of an operation that has committed by itself."""
+    if call.is_remembered or not isinstance(answer, Response):
+        return
+    row = _row(call, services, answer)
+    if row is not None:
+        with services.database.writing() as session:
+            idempotency.store(session, row)
+        call.is_remembered = True
+
+
+def _conclude(session: Session, call: Call, services: Services) -> None:
+    """Before the commit: drop what a refused call did, remember what the others are answered."""
+    answer = call.answer
+    if answer is not None and answer.status_code >= _FIRST_ERROR_STATUS:
+        session.rollback()
+        return
+    row = None if answer is None else _row(call, services, answer)
+    if row is not None:
+        session.flush()
+        idempotency.store(session, row)
+
+
+def _row(call: Call, services: Services, answer: Response) -> tuple[str, dict[str, Any]] | None:
+    """The row that remembers an answer; None without a key, for refusals and for streams."""
+    if call.key is None or call.is_remembered or isinstance(answer, StreamingResponse):
+        return None
+    if answer.status_code >= _FIRST_ERROR_STATUS:
+        return None
+    return idempotency.row(
+        call.key,
+        body_sha256=call.body_sha256,
+        status=answer.status_code,
+        answer=bytes(answer.body),
+        media_type=answer.headers.get("content-type", "application/json"),
+        at=services.clock.now(),
+        sealer=services.sealer,
+    )
+
+
+def _digest(request: Request, body: bytes) -> str:
+    """What a repeat must equal: the address asked for, and the body's meaning."""
+    place = f"{request.url.path}?{request.url.query}\n{idempotency.body_digest(body)}"
+    return hashlib.sha256(place.encode()).hexdigest()
+
+
+class _RememberingWriter:
+    """The ledger's writer for one call: its messages carry the row of the answer."""
+
+    def __init__(self, writer: RunWriter, write: Write, answer: Callable[[Made], Response]) -> None:
+        self._writer = writer
+        self._write = write
+        self._answer = answer
+
+    def send(self, message: Any) -> "Future[Any]":
+        """See `ports.RunWriter.send`."""
+        return self._writer.send(self._complete(message))
+
+    def call(self, message: Any, *, timeout_s: float = 30.0) -> Any:
+        """See `ports.RunWriter.call`."""
+        return self._writer.call(self._complete(message), timeout_s=timeout_s)
+
+    def _complete(self, message: Any) -> Any:
+        run = getattr(message, "run", None)
+        order = getattr(message, "order", None)
+        made = Made(order.uid if order else None, run.uid if run else None)
+        rows = self._write.companions(self._answer(made))
+        return msgspec.structs.replace(message, companions=(*message.companions, *rows))
