@@ -1,0 +1,44 @@
+"""What the server's side keeps about one attempt."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from galley.core.runs.task import Task
+from galley.engine.executors.local.messages import Stop
+
+
+class Phase(Enum):
+    """Where an attempt stands, seen from the server."""
+
+    WAITING = 1
+    SENT = 2
+    RUNNING = 3
+    DONE = 4
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One attempt. `payload` (which may hold secrets) is let go as soon as its process is there.
+
+    `watched` is the descriptor of a process that no template watches for us.
+    """
+
+    key: str
+    fence: int
+    folder: str
+    log: str
+    timeout_s: float | None
+    payload: bytes | None
+    phase: Phase = Phase.WAITING
+    serial: int = 0
+    generation: int = 0
+    pid: int = 0
+    watched: int | None = None
+    holds_slot: bool = False
+    refusals: int = 0
+    stop: Stop | None = None
+
+    @classmethod
+    def of(cls, task: Task, payload: bytes | None) -> "Attempt":
+        """What is kept of a task."""
+        return cls(task.key, task.fence, task.folder, task.log, task.timeout_s, payload)

@@ -1,0 +1,96 @@
+"""Who may run an attempt: one file that exactly one process can put there.
+
+A request may still lie in a dead server's template while its successor recovers. Both must not
+win: whoever links `pid` into the attempt's folder first decides whether the attempt runs. An
+abandoned claim is followed by `pid.1`, `pid.2`, ... when the same server hands the attempt to a
+fresh template, so that a fork that was on its way meets a claim that is taken.
+"""
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from galley.engine.executors.local.processes import Mark
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """The content of a claim: the process that runs the attempt, or that nobody ever may.
+
+    `started` is the kernel's start time of `pid` in ticks since the boot named `boot`.
+    """
+
+    pid: int
+    started: int
+    boot: str = ""
+    abandoned: bool = False
+
+    @property
+    def mark(self) -> Mark:
+        """The claiming process."""
+        return Mark(pid=self.pid, started=self.started, boot=self.boot)
+
+
+_ABANDONED = Claim(pid=0, started=0, abandoned=True)
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Claim).decode
+
+
+def _name(generation: int) -> str:
+    return f"pid.{generation}" if generation else "pid"
+
+
+def claim(folder: str, generation: int, mark: Mark) -> bool:
+    """Claim the attempt for a process; False if somebody else was first."""
+    return _place(folder, generation, Claim(pid=mark.pid, started=mark.started, boot=mark.boot))
+
+
+def abandon(folder: str, generation: int) -> bool:
+    """Claim the attempt so that nobody can run it any more; False if somebody does."""
+    return _place(folder, generation, _ABANDONED)
+
+
+def _place(folder: str, generation: int, content: Claim) -> bool:
+    """Make the claim's file appear with its content, or not at all."""
+    temporary = f"{folder}/.claim.{os.getpid()}"
+    try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        Path(folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+        return _place(folder, generation, content)
+    try:
+        os.write(handle, _encode(content))
+    finally:
+        os.close(handle)
+    try:
+        os.link(temporary, f"{folder}/{_name(generation)}")
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(temporary)  # noqa: PTH108 (on the hot path)
+    return True
+
+
+def find(folder: str, generation: int = 0) -> Claim | None:
+    """The claim of that generation, or None."""
+    try:
+        return _decode(Path(folder, _name(generation)).read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def settle(folder: str) -> Claim | None:
+    """Find the process that claimed the attempt; if there is none, see that there never will be.
+
+    Returns None in the second case.
+    """
+    generation = 0
+    while True:
+        found = find(folder, generation)
+        if found is None:
+            if abandon(folder, generation):
+                return None
+        elif found.abandoned:
+            generation += 1
+        else:
+            return found

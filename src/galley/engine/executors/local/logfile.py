@@ -1,0 +1,169 @@
+"""The log of an attempt: one line per line, with its time and level, masked and of bounded size."""
+
+import io
+import os
+import re
+import threading
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from galley.engine.executors.local.masking import Masker
+
+DEBUG, INFO, WARNING, ERROR, OUTPUT = "D", "I", "W", "E", "O"
+_LONGEST_LINE = 16 * 1024
+_ESCAPE_SEQUENCE = re.compile(
+    rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
+)
+_CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
+_LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
+
+
+def _stamp() -> str:
+    """Now, as the log writes it: ISO 8601, UTC, microseconds, `Z`."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _visible(line: bytes) -> bytes:
+    """The line without colour codes, its other control characters spelled out."""
+    if not _CONTROL.search(line):
+        return line
+    line = _ESCAPE_SEQUENCE.sub(b"", line)
+    return _CONTROL.sub(lambda found: b"\\x%02x" % found[0][0], line)
+
+
+class LogFile:
+    """Appends whole lines `<time> <level> <text>` to a file until its size limit, then one last.
+
+    Each call is one write, so lines of several writers never mix. Full disks and the like raise
+    OSError to the caller.
+    """
+
+    def __init__(self, path: str, masker: Masker, limit_bytes: int) -> None:
+        self._masker = masker
+        self._limit_bytes = limit_bytes
+        self._lock = threading.RLock()
+        self._handle = _open(path)
+        self._size = os.fstat(self._handle).st_size
+        self._full = self._size > limit_bytes
+
+    @property
+    def full(self) -> bool:
+        """Whether the limit is reached: what follows is dropped."""
+        return self._full
+
+    def write(self, level: str, text: str) -> None:
+        """Add the text, line by line, without secrets."""
+        if not self._full:
+            data = text.encode("utf-8", "surrogateescape")
+            self.write_lines(level, self._masker.mask(data).splitlines() or [b""])
+
+    def write_lines(self, level: str, lines: Iterable[bytes]) -> None:
+        """Add lines that are masked already."""
+        head = f"{_stamp()} {level} ".encode()
+        data = b"".join(
+            [b"%b%b\n" % (head, _visible(part)) for line in lines for part in _pieces(line)]
+        )
+        with self._lock:
+            if self._full:
+                return
+            room = self._limit_bytes - self._size
+            if len(data) > room:
+                data = data[: data.rfind(b"\n", 0, max(room, 0)) + 1] + self._last_line()
+                self._full = True
+            self._size += len(data)
+            _write_all(self._handle, data)
+
+    def _last_line(self) -> bytes:
+        size_mb = self._limit_bytes / 1_000_000
+        text = f"The log has reached its limit of {size_mb:g} MB: what follows is not kept."
+        return f"{_stamp()} {WARNING} {text}\n".encode()
+
+    def program_output(self) -> "ProgramOutput":
+        """A sink for the output of one program."""
+        return ProgramOutput(self, self._masker)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._handle)
+
+
+class ProgramOutput:
+    """Turns a program's bytes into lines of the log; `tail` keeps the last few for diagnosis."""
+
+    _TAIL_BYTES = 8192
+
+    def __init__(self, log: LogFile, masker: Masker) -> None:
+        self._log = log
+        self._stream = masker.stream()
+        self._partial = b""
+        self.tail = b""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take what the program wrote; after the log's limit it is dropped."""
+        self.tail = (self.tail + chunk)[-self._TAIL_BYTES :]
+        if not self._log.full:
+            self._emit(self._stream.feed(chunk))
+
+    def close(self) -> None:
+        """The program has ended: write what is left."""
+        if not self._log.full:
+            self._emit(self._stream.flush())
+            if self._partial:
+                self._log.write_lines(OUTPUT, [self._partial.rstrip(b"\r")])
+        self._partial = b""
+
+    def _emit(self, data: bytes) -> None:
+        *lines, self._partial = _LINE_END.split(self._partial + data)
+        if len(self._partial) > _LONGEST_LINE:
+            lines.append(self._partial)
+            self._partial = b""
+        if lines:
+            self._log.write_lines(OUTPUT, lines)
+
+
+class ConsoleStream(io.TextIOBase):
+    """Stands for `sys.stdout` in a step's process: what our own code prints goes to the log."""
+
+    def __init__(self, log: LogFile) -> None:
+        self._log = log
+        self._partial = ""
+
+    def writable(self) -> bool:
+        """It is there to be written to."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Take text; whole lines go to the log."""
+        *lines, self._partial = (self._partial + text).split("\n")
+        if lines:
+            self._log.write(OUTPUT, "\n".join(lines))
+        return len(text)
+
+    def finish(self) -> None:
+        """Write the last line, if it has no end."""
+        if self._partial:
+            self._log.write(OUTPUT, self._partial)
+            self._partial = ""
+
+
+def _pieces(line: bytes) -> Iterable[bytes]:
+    """The line, or its parts if it is longer than a line of the log may be."""
+    if len(line) <= _LONGEST_LINE:
+        return (line,)
+    return (line[at : at + _LONGEST_LINE] for at in range(0, len(line), _LONGEST_LINE))
+
+
+def _open(path: str) -> int:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return os.open(path, flags, 0o600)
+
+
+def _write_all(handle: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(handle, rest) :]

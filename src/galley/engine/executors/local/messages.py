@@ -1,0 +1,95 @@
+"""What the server and its template say to each other, and the files of an attempt's folder."""
+
+import os
+import struct
+from pathlib import Path
+
+import msgspec
+
+from galley.core.runs.plan import Limits
+from galley.core.runs.task import Outcome
+from galley.kit.files import write_atomically
+
+EXIT_FILE = "exit.json"
+STOP_FILE = "stop.json"
+NOT_OURS = 75  # a shim's exit status when another process holds the claim
+FAILED_TO_REPORT = 74  # a shim's exit status when its exit file could not be written
+
+REQUEST = struct.Struct("<QI")  # serial, generation of the claim; the task rides as a descriptor
+REPORT = struct.Struct("<cQq")  # kind, serial, value; a text may follow
+READY, STARTED, EXITED, REFUSED, BROKEN = b"r", b"s", b"x", b"n", b"!"
+
+CANCELED, TIMED_OUT = "canceled", "timed_out"
+ATTEMPT_VARIABLE = "GALLEY_ATTEMPT"
+
+
+class TemplateSettings(msgspec.Struct, frozen=True):
+    """What a template is started with and every shim inherits.
+
+    `run_step` is `module:function`; `preload` names modules worth importing once.
+    """
+
+    run_step: str
+    preload: tuple[str, ...]
+    sandbox: bool
+    log_limit_bytes: int
+    limits: Limits
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """Why a shim is told to stop, and how long its programs may take over it."""
+
+    why: str
+    grace_s: float
+
+
+_decode_outcome = msgspec.json.Decoder(Outcome).decode
+_decode_stop = msgspec.json.Decoder(Stop).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def write_outcome(folder: str, outcome: Outcome) -> None:
+    """Leave the exit file: whole or not at all.
+
+    It need not outlive the machine: after a power cut the attempt is lost in any case.
+    """
+    write_atomically(Path(folder, EXIT_FILE), _encode(outcome), durable=False)
+
+
+def read_outcome(folder: str) -> Outcome | None:
+    """The exit file's content; None if there is none, or if it is damaged."""
+    try:
+        handle = os.open(f"{folder}/{EXIT_FILE}", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(handle, "rb") as file:
+        content = file.read()
+    try:
+        return _decode_outcome(content)
+    except msgspec.DecodeError:
+        return None
+
+
+def write_stop(folder: str, stop: Stop) -> None:
+    """Tell the shim why, before it gets its signal."""
+    write_atomically(Path(folder, STOP_FILE), _encode(stop), durable=False)
+
+
+def read_stop(folder: str) -> Stop | None:
+    """Why the attempt was told to stop, or None if nobody of ours told it."""
+    try:
+        return _decode_stop(Path(folder, STOP_FILE).read_bytes())
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def stopped_outcome(why: str, timeout_s: float | None, *, retryable: bool = True) -> Outcome:
+    """The outcome of an attempt that was told to stop."""
+    if why == TIMED_OUT:
+        limit = "its time" if timeout_s is None else f"{timeout_s:g} s"
+        return Outcome(
+            state="failed",
+            reason=f"timed out after {limit}: raise the step's timeout, or make it do less",
+            retryable=retryable,
+        )
+    return Outcome(state="canceled", reason="canceled on request", retryable=False)

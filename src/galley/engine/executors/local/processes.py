@@ -1,0 +1,215 @@
+"""What the kernel tells about processes, and how to end a whole tree of them."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_PROC = Path("/proc")
+_STATE, _PARENT, _STARTED = 0, 1, 19  # places in /proc/<pid>/stat after the name
+_GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
+_MAX_PASSES = 200
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """Which process this is, for good: a pid alone is reused, a pid with its start time is not.
+
+    `started` counts kernel ticks since the boot that `boot` names.
+    """
+
+    pid: int
+    started: int
+    boot: str
+
+
+@lru_cache(maxsize=1)
+def boot_id() -> str:
+    """The kernel's name for the time since the last boot; empty where it has none."""
+    with contextlib.suppress(OSError):
+        return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+def _read(path: str) -> bytes:
+    """The file's content in one read (files of /proc are small)."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(handle, 65536)
+    finally:
+        os.close(handle)
+
+
+def _names(folder: str) -> list[str]:
+    return os.listdir(folder)  # noqa: PTH208 (no path objects: this is a hot place)
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """The fields of /proc/<pid>/stat after the name, or None if there is no such process."""
+    try:
+        return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    except _GONE:
+        return None
+
+
+def started_ticks(pid: int) -> int | None:
+    """When a living process started, in kernel ticks since boot; None if gone or a zombie."""
+    fields = _stat(pid)
+    if fields is None or fields[_STATE] in {b"Z", b"X"}:
+        return None
+    return int(fields[_STARTED])
+
+
+def mark_of(pid: int) -> Mark | None:
+    """The mark of a living process, or None."""
+    started = started_ticks(pid)
+    return None if started is None else Mark(pid=pid, started=started, boot=boot_id())
+
+
+def alive(mark: Mark) -> bool:
+    """Whether exactly this process still runs."""
+    return mark.boot == boot_id() and started_ticks(mark.pid) == mark.started
+
+
+def age_s(mark: Mark) -> float:
+    """Seconds since the process started; only right for a process of this boot."""
+    uptime_s = float(_read("/proc/uptime").split()[0])
+    return max(0.0, uptime_s - mark.started / _TICKS_PER_S)
+
+
+def thread_count() -> int:
+    """How many threads this process has, those of native libraries too."""
+    return _PROC.joinpath("self/task").stat().st_nlink - 2
+
+
+def children(pid: int) -> list[int]:
+    """The direct children of a process, zombies too."""
+    found: list[int] = []
+    try:
+        for thread in _names(f"/proc/{pid}/task"):
+            found += map(int, _read(f"/proc/{pid}/task/{thread}/children").split())
+    except FileNotFoundError:
+        if Path(f"/proc/{pid}/task/{pid}/children").exists() or not Path(f"/proc/{pid}").exists():
+            return found
+        return [child for child, parent in _parents() if parent == pid]
+    except _GONE:
+        return found
+    return found
+
+
+def _parents() -> Iterator[tuple[int, int]]:
+    """(pid, parent) of every process, for kernels that don't list children."""
+    for name in _names("/proc"):
+        if name.isdigit() and (fields := _stat(int(name))) is not None:
+            yield int(name), int(fields[_PARENT])
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below this one, parents before children."""
+    found: list[int] = []
+    queue = children(pid)
+    seen = {pid}
+    while queue:
+        child = queue.pop()
+        if child not in seen:
+            seen.add(child)
+            found.append(child)
+            queue += children(child)
+    return found
+
+
+def send(pid: int, number: int) -> bool:
+    """Send a signal; False if there is no such process (or it is out of our hands)."""
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def send_group(group: int, number: int) -> None:
+    """Send a signal to a whole process group at once, if there is still anybody in it."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
+def resident_bytes(pids: list[int]) -> int:
+    """Memory that these processes hold; pages that they share count once for each."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(*_GONE, IndexError):
+            total += int(_read(f"/proc/{pid}/statm").split()[1])
+    return total * _PAGE_BYTES
+
+
+def proportional_bytes(pids: list[int]) -> int:
+    """Like `resident_bytes`, but a shared page is split among its owners (dearer to read)."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(*_GONE, IndexError, ValueError):
+            text = _read(f"/proc/{pid}/smaps_rollup")
+            total += int(text.partition(b"\nPss:")[2].split()[0]) * 1024
+    return total
+
+
+def virtual_bytes() -> int:
+    """The size of this process's own address space."""
+    return int(_read("/proc/self/statm").split()[0]) * _PAGE_BYTES
+
+
+def _sweep(find: Callable[[], list[int]], number: int) -> int:
+    """Signal what `find` returns until it returns nobody new; the count of those signalled."""
+    met: set[int] = set()
+    for _ in range(_MAX_PASSES):
+        fresh = [pid for pid in find() if pid not in met]
+        if not fresh:
+            break
+        for pid in fresh:
+            send(pid, number)
+        met.update(fresh)
+    return len(met)
+
+
+def kill_descendants(pid: int) -> int:
+    """Kill everything below a process: first stop all, so that nobody forks away, then kill.
+
+    Returns how many there were. The process itself is left alone; while it lives and is a
+    subreaper, nobody can leave its tree.
+    """
+    if not children(pid):
+        return 0
+    count = _sweep(lambda: descendants(pid), signal.SIGSTOP)
+    for child in descendants(pid):
+        send(child, signal.SIGKILL)
+    return count
+
+
+def kill_tree(pid: int) -> None:
+    """Kill a process and everything below it."""
+    send(pid, signal.SIGSTOP)
+    kill_descendants(pid)
+    send(pid, signal.SIGKILL)
+
+
+def kill_marked(variable: str, value: str) -> int:
+    """Kill whoever bears `variable=value` in its environment: strays of a dead parent.
+
+    Returns how many were found. Reads every process's environment, so it is for rare cases.
+    """
+    needle = f"{variable}={value}".encode()
+
+    def find() -> list[int]:
+        found: list[int] = []
+        for name in _names("/proc"):
+            if name.isdigit():
+                with contextlib.suppress(OSError):
+                    if needle in _read(f"/proc/{name}/environ").split(b"\0"):
+                        found.append(int(name))
+        return found
+
+    return _sweep(find, signal.SIGKILL)

@@ -1,0 +1,355 @@
+"""Runs a user's program below the shim: limited, watched, its output in the log, none left over."""
+
+import contextlib
+import ctypes
+import errno
+import os
+import select
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from galley.core.runs.task import Task
+from galley.engine import sandbox
+from galley.engine.executors.local import limits as limiting
+from galley.engine.executors.local import processes
+from galley.engine.executors.local.limits import LimitWatch
+from galley.engine.executors.local.logfile import ERROR, WARNING, LogFile, ProgramOutput
+from galley.engine.executors.local.messages import ATTEMPT_VARIABLE
+
+_SIGNALLED = 128
+_TICK_S = 0.1
+_POLL_S = 0.02
+_CHUNK_BYTES = 256 * 1024
+_PATH = "/usr/local/bin:/usr/bin:/bin"
+_PR_SET_PDEATHSIG = 1
+_DRAIN_S = 1.0
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Programs:
+    """All programs of one attempt. `grace_s` is how long an ending program may take over it."""
+
+    def __init__(
+        self, task: Task, log: LogFile, watch: LimitWatch, *, sandboxed: bool, grace_s: float = 5.0
+    ) -> None:
+        self._task = task
+        self._log = log
+        self._watch = watch
+        self._sandboxed = sandboxed
+        self._lock = threading.Lock()
+        self._running: dict[int, subprocess.Popen[bytes]] = {}
+        self.grace_s = grace_s
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        stdin: bytes | None = None,
+        network: bool = False,
+        readable: Sequence[Path] = (),
+        writable: Sequence[Path] = (),
+        timeout_s: float | None = None,
+        sandboxed: bool = True,
+    ) -> int:
+        """Run a program to its end; its output (both streams, in order) goes to the log.
+
+        `sandboxed=False` is for programs of the installation (a container engine), which bring
+        walls of their own; they have the limits of time only. Returns the exit status, minus the
+        signal's number if a signal ended it. What it started and left running is killed.
+
+        Raises:
+            OSError: the program or the folder `cwd` is not there, or it cannot be executed.
+            TimeoutError: `timeout_s` passed; the program and its children are gone.
+        """
+        walled = sandboxed and self._sandboxed
+        surroundings = self._surroundings(env, walled=walled)
+        words = [str(word) for word in argv]
+        _check(words, cwd, surroundings["PATH"])
+        command = self._walled(words, cwd, network, readable, writable) if walled else words
+        output = self._log.program_output()
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        program, pipe = self._start(command, cwd, surroundings, stdin, limited=sandboxed)
+        try:
+            ended = self._pump(program, pipe, output, deadline)
+        finally:
+            self._end(program)
+            _drain(pipe, output)
+            os.close(pipe)
+            output.close()
+        if not ended:
+            raise TimeoutError(f"{words[0]} was ended because its {timeout_s:g} s were over")
+        return self._exit_status(words[0], program, output, walled=walled)
+
+    def end_all(self, grace_s: float) -> None:
+        """End whatever still runs below this process: SIGTERM, `grace_s` later SIGKILL."""
+        if processes.children(os.getpid()):
+            self._ask_and_kill(grace_s)
+
+    def kill_all(self) -> int:
+        """Kill whatever still runs below this process; returns how many there were."""
+        self._reap_orphans()
+        count = processes.kill_descendants(os.getpid())
+        self._wait_for_none(_DRAIN_S)
+        return count
+
+    def _surroundings(self, env: Mapping[str, str], *, walled: bool) -> dict[str, str]:
+        """A clean environment: nothing of the server's, plus what the step wants."""
+        return {
+            "PATH": _PATH,
+            "HOME": self._task.work,
+            "LANG": "C.UTF-8",
+            "TMPDIR": "/tmp" if walled else self._temporary(),  # noqa: S108
+            **{str(name): str(value) for name, value in env.items()},
+            ATTEMPT_VARIABLE: self._task.folder,
+        }
+
+    def _temporary(self) -> str:
+        """The attempt's own folder for temporary files."""
+        folder = Path(self._task.folder, "tmp")
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return str(folder)
+
+    def _walled(
+        self,
+        words: list[str],
+        cwd: Path,
+        network: bool,
+        readable: Sequence[Path],
+        writable: Sequence[Path],
+    ) -> list[str]:
+        """The command line behind bubblewrap, with what every program of a step may see."""
+        task = self._task
+        trees = [task.tree] if task.tree else []
+        return sandbox.build_argv(
+            words,
+            cwd=str(cwd),
+            readable=[*trees, *map(str, readable)],
+            writable=[task.work, f"{task.folder}/out", *map(str, writable)],
+            temporary=self._temporary(),
+            network=network,
+        )
+
+    def _start(
+        self,
+        command: list[str],
+        cwd: Path,
+        env: dict[str, str],
+        stdin: bytes | None,
+        *,
+        limited: bool,
+    ) -> tuple[subprocess.Popen[bytes], int]:
+        """Start the command; returns it with the reading end of its output."""
+        pipe, writing = os.pipe2(os.O_CLOEXEC)
+        source = _memory_file(stdin) if stdin is not None else None
+        limits, parent = self._watch.limits, os.getpid()
+
+        def prepare() -> None:
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)
+            if limited:
+                limiting.apply_to_program(limits)
+
+        try:
+            with self._lock:
+                program = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL if source is None else source,
+                    stdout=writing,
+                    stderr=writing,
+                    cwd=cwd,
+                    env=env,
+                    start_new_session=True,
+                    preexec_fn=prepare,  # noqa: PLW1509 (only system calls in it)
+                )
+                self._running[program.pid] = program
+        except BaseException:
+            os.close(pipe)
+            raise
+        finally:
+            os.close(writing)
+            if source is not None:
+                os.close(source)
+        return program, pipe
+
+    def _pump(
+        self,
+        program: subprocess.Popen[bytes],
+        pipe: int,
+        output: ProgramOutput,
+        deadline: float | None,
+    ) -> bool:
+        """Pass output on until the program ends; False if its time ran out first."""
+        poll = select.poll()
+        poll.register(pipe, select.POLLIN)
+        ending = _pidfd(program.pid)
+        tick_s = _POLL_S if ending is None else _TICK_S
+        if ending is not None:
+            poll.register(ending, select.POLLIN)
+        next_look = time.monotonic() + _TICK_S
+        try:
+            while True:
+                ready = {handle for handle, _ in poll.poll(tick_s * 1000)}
+                if pipe in ready and not _take(pipe, output):
+                    poll.unregister(pipe)
+                if program.poll() is not None:
+                    return True
+                now = time.monotonic()
+                if deadline is not None and now >= deadline:
+                    return False
+                if now >= next_look:
+                    self._look()
+                    next_look = time.monotonic() + _TICK_S
+        finally:
+            if ending is not None:
+                os.close(ending)
+
+    def _look(self) -> None:
+        """Reap what was orphaned, and end everything if it is too much."""
+        me = os.getpid()
+        self._reap_orphans()
+        which = self._watch.exceeded(processes.descendants(me))
+        if which is not None:
+            for pid in list(self._running):
+                processes.send_group(pid, signal.SIGKILL)
+            processes.kill_descendants(me)
+            self._log.write(ERROR, limiting.describe(which, self._watch.limits))
+
+    def _reap_orphans(self) -> None:
+        for pid in processes.children(os.getpid()):
+            if pid not in self._running:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+
+    def _end(self, program: subprocess.Popen[bytes]) -> None:
+        """See that nothing of the program is left; gently if it still runs."""
+        if program.poll() is None:
+            self._ask_and_kill(self.grace_s)
+        program.wait()
+        with self._lock:
+            self._running.pop(program.pid, None)
+            alone = not self._running
+        processes.send_group(program.pid, signal.SIGKILL)
+        if alone and processes.kill_descendants(os.getpid()):
+            self._wait_for_none(_DRAIN_S)
+
+    def _ask_and_kill(self, grace_s: float) -> None:
+        """SIGTERM to all that run, SIGKILL to those that are left after `grace_s`."""
+        me = os.getpid()
+        helpers = set(self._running) if self._sandboxed else set()
+        for pid in processes.descendants(me):
+            if pid not in helpers:  # bubblewrap itself would die at once, and all in it
+                processes.send(pid, signal.SIGTERM)
+        if not self._wait_for_none(grace_s):
+            self._log.write(WARNING, f"Programs ignored SIGTERM for {grace_s:g} s: killed.")
+            for pid in list(self._running):
+                processes.send_group(pid, signal.SIGKILL)
+            processes.kill_descendants(me)
+            self._wait_for_none(_DRAIN_S)
+
+    def _wait_for_none(self, seconds: float) -> bool:
+        """Wait until nothing lives below this process; False if something still does."""
+        deadline = time.monotonic() + seconds
+        while True:
+            for program in list(self._running.values()):
+                program.poll()
+            self._reap_orphans()
+            left = [
+                pid
+                for pid in processes.descendants(os.getpid())
+                if processes.started_ticks(pid) is not None
+            ]
+            if not left:
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            _wait_for_one(left[0], _POLL_S)
+
+    def _exit_status(
+        self, name: str, program: subprocess.Popen[bytes], output: ProgramOutput, *, walled: bool
+    ) -> int:
+        status = program.returncode
+        if walled and _SIGNALLED < status < _SIGNALLED + signal.NSIG:
+            status = _SIGNALLED - status
+        self._watch.judge_program(status, output.tail)
+        if status < 0:
+            self._log.write(ERROR, f"{name} was ended by {signal_name(-status)}.")
+        return status
+
+
+def _check(words: list[str], cwd: Path, path: str) -> None:
+    """See that there is a program to run and a folder to run it in."""
+    if not words:
+        raise OSError(errno.EINVAL, "the command names no program to run")
+    if not cwd.is_dir():
+        raise OSError(errno.ENOENT, "there is no such folder to run a program in", str(cwd))
+    place = str(cwd / words[0]) if "/" in words[0] else words[0]
+    if shutil.which(place, path=path) is None:
+        raise OSError(
+            errno.ENOENT,
+            f"there is no such program, or it cannot be executed (PATH is {path})",
+            words[0],
+        )
+
+
+def signal_name(number: int) -> str:
+    """`signal 9 (SIGKILL)`."""
+    try:
+        return f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:
+        return f"signal {number}"
+
+
+def _wait_for_one(pid: int, seconds: float) -> None:
+    """Wait until this process ends, at most so long."""
+    handle = _pidfd(pid)
+    if handle is None:
+        time.sleep(seconds)
+        return
+    try:
+        select.select([handle], [], [], seconds)
+    finally:
+        os.close(handle)
+
+
+def _pidfd(pid: int) -> int | None:
+    """A descriptor that becomes readable when the process ends; None where there are none."""
+    try:
+        return os.pidfd_open(pid)
+    except (OSError, AttributeError):
+        return None
+
+
+def _take(pipe: int, output: ProgramOutput) -> bool:
+    """Pass one read on; False at the end of the output."""
+    chunk = os.read(pipe, _CHUNK_BYTES)
+    if chunk:
+        output.feed(chunk)
+    return bool(chunk)
+
+
+def _drain(pipe: int, output: ProgramOutput) -> None:
+    """Pass on what is still in the pipe, without waiting for more than a moment."""
+    deadline = time.monotonic() + _DRAIN_S
+    while True:
+        ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready or not _take(pipe, output):
+            return
+
+
+def _memory_file(content: bytes) -> int:
+    """A file that lives in memory only, at its beginning."""
+    handle = os.memfd_create("stdin", os.MFD_CLOEXEC)
+    data = memoryview(content)
+    while data:
+        data = data[os.write(handle, data) :]
+    os.lseek(handle, 0, os.SEEK_SET)
+    return handle

@@ -1,0 +1,254 @@
+"""The process of one attempt: claims it, runs the step, leaves the exit file.
+
+It outlives the server: it writes to files only, and minds no terminal and no closed pipe.
+"""
+
+import contextlib
+import gc
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import msgspec
+
+from galley.core.errors import ErrorKind, GalleyError
+from galley.core.runs.task import Outcome, Task
+from galley.engine.executors.local import claims, messages, processes
+from galley.engine.executors.local import limits as limiting
+from galley.engine.executors.local.console import ShimConsole
+from galley.engine.executors.local.limits import LimitWatch
+from galley.engine.executors.local.logfile import ERROR, WARNING, ConsoleStream, LogFile
+from galley.engine.executors.local.masking import Masker
+from galley.engine.executors.local.messages import Stop, TemplateSettings
+from galley.engine.executors.local.programs import Programs, libc
+from galley.kit.failpoints import failpoint
+
+RunStep = Callable[[Task, ShimConsole], Any]
+
+_PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
+_OWN_GRACE_S = 5.0
+_GRACE_SHARE = 0.8
+_HOPELESS = frozenset({ErrorKind.INVALID, ErrorKind.REFUSED, ErrorKind.NOT_BUILT})
+_decode_task = msgspec.msgpack.Decoder(Task).decode
+
+
+class Stopped(BaseException):
+    """The attempt was told to stop: not an Exception, so that no step's code catches it."""
+
+    def __init__(self, stop: Stop | None) -> None:
+        super().__init__(stop)
+        self.stop = stop
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """What a template prepared for its shims; `baseline_bytes` is its address space."""
+
+    settings: TemplateSettings
+    run_step: RunStep
+    baseline_bytes: int
+
+
+def encode_task(task: Task) -> bytes:
+    """The form in which a task travels to its shim."""
+    return msgspec.msgpack.encode(task)
+
+
+def main(handle: int, generation: int, warm: Warm) -> int:
+    """Run the attempt whose task is in the memory file `handle`; returns the exit status."""
+    os.setsid()
+    with os.fdopen(handle, "rb") as file:
+        task = _decode_task(file.read())
+    mark = processes.mark_of(os.getpid())
+    if mark is None or not claims.claim(task.folder, generation, mark):
+        return messages.NOT_OURS
+    failpoint("shim.claimed")
+    return _Shim(task, warm).run()
+
+
+class _Shim:
+    """One attempt from its claim to its exit file."""
+
+    def __init__(self, task: Task, warm: Warm) -> None:
+        self._task = task
+        self._warm = warm
+        self._began = time.monotonic()
+        self._masker = Masker(task.secrets.values())
+        self._watch = LimitWatch(limiting.effective(task.limits, warm.settings.limits))
+        self._log = LogFile(task.log, self._masker, warm.settings.log_limit_bytes)
+        self._programs = Programs(task, self._log, self._watch, sandboxed=warm.settings.sandbox)
+        self._console = ShimConsole(self._log, self._programs)
+        self._ending = False
+
+    def run(self) -> int:
+        """Run the step and leave the exit file."""
+        try:
+            self._prepare()
+            outcome = self._body()
+            self._ending = True  # inside: a signal before this line still finds the handler below
+        except Stopped as stopped:
+            if stopped.stop is None:
+                return self._die_of_sigterm()
+            outcome = self._stopped(stopped.stop)
+        outcome = self._finish(outcome)
+        failpoint("shim.before_exit_file")
+        try:
+            messages.write_outcome(self._task.folder, outcome)
+        except OSError as error:
+            self._log.write(ERROR, f"The step's result could not be written: {error}")
+            return messages.FAILED_TO_REPORT
+        failpoint("shim.after_exit_file")
+        return 0
+
+    def _prepare(self) -> None:
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+        for number in (signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, _ignore)  # a handler, so that programs start with the default
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        signal.signal(signal.SIGXCPU, self._on_cpu_limit)
+        signal.signal(signal.SIGALRM, self._on_alarm)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        if self._task.timeout_s is not None:
+            signal.setitimer(signal.ITIMER_REAL, max(self._task.timeout_s, 0.001))
+        limiting.apply_to_shim(self._watch.limits, self._warm.baseline_bytes)
+        _make_folder(self._task.work)
+        _make_folder(f"{self._task.folder}/out")
+        sys.stdout = sys.stderr = ConsoleStream(self._log)
+        gc.enable()
+        if self._masker.too_short:
+            self._log.write(
+                WARNING, "A secret of fewer than 4 characters cannot be masked in this log."
+            )
+
+    def _body(self) -> Outcome:
+        """Run the step; whatever it raises becomes a failure with a reason."""
+        try:
+            outcome = self._warm.run_step(self._task, self._console)
+        except MemoryError:
+            self._watch.note(limiting.MEMORY)
+            return self._failed("the step ran out of memory")
+        except GalleyError as error:
+            retryable = bool(getattr(error, "retryable", error.kind not in _HOPELESS))
+            self._log.write(ERROR, error.message)
+            return self._failed(error.message, retryable=retryable)
+        except SystemExit as error:
+            return self._failed(f"the step's code called exit({error.code!r})")
+        except Exception as error:  # noqa: BLE001 (the boundary to the step's code: all is told)
+            if limiting.memory_words_in(str(error)):
+                self._watch.note(limiting.MEMORY)
+            self._log.write(ERROR, traceback.format_exc())
+            return self._failed(f"{type(error).__name__}: {error}")
+        if not isinstance(outcome, Outcome):
+            return self._failed(f"the step's code returned {type(outcome).__name__}, no outcome")
+        return outcome
+
+    @staticmethod
+    def _failed(reason: str, *, retryable: bool = True) -> Outcome:
+        return Outcome(state="failed", reason=reason, retryable=retryable)
+
+    def _stopped(self, stop: Stop) -> Outcome:
+        """End the programs, and say why."""
+        self._programs.end_all(stop.grace_s * _GRACE_SHARE)
+        self._console.clean_up()
+        outcome = messages.stopped_outcome(stop.why, self._task.timeout_s)
+        self._log.write(ERROR, f"The step {outcome.reason}.")
+        return outcome
+
+    def _finish(self, outcome: Outcome) -> Outcome:
+        """End what is left over; complete the outcome with usage and limits, without secrets."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        left = self._programs.kill_all() if _has_children() else 0
+        if left:
+            self._log.write(WARNING, f"{left} process(es) that the step left running were ended.")
+        if isinstance(sys.stdout, ConsoleStream):
+            sys.stdout.finish()
+        reason = outcome.reason
+        if outcome.state == "failed":
+            reason = self._watch.explain(reason)
+        outcome = msgspec.structs.replace(outcome, reason=reason, usage=self._usage(outcome))
+        return _without_secrets(outcome, self._masker)
+
+    def _usage(self, outcome: Outcome) -> dict[str, float]:
+        """Seconds of processor and wall time, and MB of memory at the peak, programs included."""
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        below = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return {
+            "max_rss_mb": round(max(own.ru_maxrss, below.ru_maxrss) / 1024, 1),
+            "user_s": round(own.ru_utime + below.ru_utime, 4),
+            "system_s": round(own.ru_stime + below.ru_stime, 4),
+            "wall_s": round(time.monotonic() - self._began, 4),
+            **outcome.usage,
+        }
+
+    def _die_of_sigterm(self) -> int:
+        """Somebody outside Galley ended us: leave no result, so that the attempt counts as lost."""
+        self._log.write(ERROR, "The step's process got SIGTERM from outside Galley.")
+        self._programs.end_all(_OWN_GRACE_S * _GRACE_SHARE)
+        self._console.clean_up()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 128 + signal.SIGTERM
+
+    def _on_sigterm(self, _number: int, _frame: FrameType | None) -> None:
+        self._stop(messages.read_stop(self._task.folder))
+
+    def _on_alarm(self, _number: int, _frame: FrameType | None) -> None:
+        self._stop(Stop(why=messages.TIMED_OUT, grace_s=_OWN_GRACE_S))
+
+    def _on_cpu_limit(self, _number: int, _frame: FrameType | None) -> None:
+        self._watch.note(limiting.CPU)
+        if not self._ending:
+            raise RuntimeError("the step used up its processor time")
+
+    def _stop(self, stop: Stop | None) -> None:
+        """Leave whatever the step is doing, once."""
+        if not self._ending:
+            self._ending = True
+            raise Stopped(stop)
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing."""
+
+
+def _make_folder(path: str) -> None:
+    try:
+        os.mkdir(path, 0o700)  # noqa: PTH102 (mostly the parent is there: one system call)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _has_children() -> bool:
+    """Whether anything was left running or unreaped below this process."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+        return True
+    return False
+
+
+def _without_secrets(outcome: Outcome, masker: Masker) -> Outcome:
+    """The outcome with every text masked: it goes to the ledger, which keeps no secret."""
+    if not masker.patterns or not masker.find(msgspec.json.encode(outcome)):
+        return outcome
+    return msgspec.convert(_masked(msgspec.to_builtins(outcome), masker), Outcome)
+
+
+def _masked(value: Any, masker: Masker) -> Any:
+    if isinstance(value, str):
+        return masker.mask_text(value)
+    if isinstance(value, dict):
+        return {key: _masked(item, masker) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked(item, masker) for item in value]
+    return value

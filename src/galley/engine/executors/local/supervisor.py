@@ -1,0 +1,406 @@
+"""Watches over attempts in one thread: the template, the shims, their deadlines."""
+
+import itertools
+import os
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import structlog
+
+from galley.core.runs.ports import ExecutorEvents
+from galley.core.runs.task import Outcome, Task
+from galley.engine.executors.local import claims, ending, messages, processes, shim
+from galley.engine.executors.local.attempt import Attempt, Phase
+from galley.engine.executors.local.link import Report, TemplateLink
+from galley.engine.executors.local.loop import Loop
+from galley.engine.executors.local.messages import Stop, TemplateSettings
+from galley.kit.clock import Clock
+from galley.kit.failpoints import failpoint
+
+log = structlog.get_logger("galley.executor")
+
+_GRACE_S = 5.0
+_TIMEOUT_SLACK_S = 2.0
+_PROC_POLL_S = 0.25
+_RETRY_S = 0.05
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+_GIVE_UP_AFTER = 3
+_REMEMBERED = 4096
+
+
+class Supervisor:
+    """Owns all attempts of one local executor.
+
+    `note` and `finish` may be called from anywhere; everything else belongs to the one thread
+    that runs `serve`, and is brought into it by `note`.
+    """
+
+    def __init__(
+        self,
+        settings: TemplateSettings,
+        events: ExecutorEvents,
+        *,
+        slots: int,
+        complaints: Path,
+        clock: Clock,
+        import_paths: Sequence[str] = (),
+    ) -> None:
+        self._settings = settings
+        self._events = events
+        self._slots = slots
+        self._complaints = complaints
+        self._import_paths = tuple(import_paths)
+        self._loop = Loop(clock)
+        self._attempts: dict[str, Attempt] = {}
+        self._by_serial: dict[int, Attempt] = {}
+        self._waiting: deque[Attempt] = deque()
+        self._busy = 0
+        self._recent: OrderedDict[str, None] = OrderedDict()
+        self._serials = itertools.count(1)
+        self._link: TemplateLink | None = None
+        self._faults = 0
+        self._complaint = ""
+
+    def note(self, act: Callable[[], None]) -> None:
+        """Have the act done in the serving thread, soon, in order."""
+        self._loop.note(act)
+
+    def finish(self) -> None:
+        """Make `serve` return."""
+        self._loop.note(self._loop.stop)
+
+    def serve(self) -> None:
+        """Start the template and work until `finish`."""
+        try:
+            self._start_template()
+            self._loop.serve()
+        finally:
+            self._let_go()
+
+    # --- acts, in the serving thread
+
+    def submit(self, task: Task) -> None:
+        """Queue the attempt, unless its key is known."""
+        if task.key in self._attempts or task.key in self._recent:
+            return
+        attempt = Attempt.of(task, shim.encode_task(task))
+        self._attempts[task.key] = attempt
+        self._waiting.append(attempt)
+        self._hand_out()
+
+    def adopt(self, task: Task) -> None:
+        """Find out what became of the attempt, and watch it if it lives."""
+        if task.key in self._attempts:
+            return
+        attempt = Attempt.of(task, None)
+        self._attempts[task.key] = attempt
+        self._look_for(attempt)
+
+    def cancel(self, key: str, grace_s: float) -> None:
+        """Stop the attempt, wherever it stands."""
+        attempt = self._attempts.get(key)
+        if attempt is not None:
+            self._stop(attempt, Stop(why=messages.CANCELED, grace_s=grace_s))
+
+    # --- handing out
+
+    def _hand_out(self) -> None:
+        """Send waiting attempts to the template while there are slots."""
+        while self._waiting and self._busy < self._slots and self._link is not None:
+            attempt = self._waiting[0]
+            if attempt.phase is not Phase.WAITING:
+                self._waiting.popleft()
+                continue
+            attempt.serial = next(self._serials)
+            if not self._link.send(attempt.serial, attempt.generation, attempt.payload or b""):
+                self._loop.after(_RETRY_S, self._hand_out)
+                return
+            failpoint("executor.sent")
+            self._waiting.popleft()
+            self._by_serial[attempt.serial] = attempt
+            self._occupy(attempt, Phase.SENT)
+
+    def _occupy(self, attempt: Attempt, phase: Phase) -> None:
+        if not attempt.holds_slot:
+            attempt.holds_slot = True
+            self._busy += 1
+        attempt.phase = phase
+
+    def _on_report(self) -> None:
+        """Take in all that the template has told."""
+        link = self._link
+        while link is not None and link is self._link:
+            try:
+                report = link.receive()
+            except BlockingIOError:
+                return
+            if report is None:
+                self._on_template_gone()
+                return
+            self._take(link, report)
+
+    def _take(self, link: TemplateLink, report: Report) -> None:
+        if report.kind == messages.READY:
+            link.ready = True
+            self._faults = 0
+            return
+        if report.kind == messages.BROKEN:
+            log.error("template_broken", said=report.text)
+            self._complaint = report.text.splitlines()[0]
+            return
+        attempt = self._by_serial.get(report.serial)
+        if attempt is None:
+            return
+        if report.kind == messages.STARTED:
+            self._on_started(attempt, report.value)
+        elif report.kind == messages.EXITED:
+            self._conclude(attempt, report.value)
+        elif report.kind == messages.REFUSED:
+            self._on_refused(attempt, report.text)
+
+    def _on_started(self, attempt: Attempt, pid: int) -> None:
+        attempt.payload = None
+        attempt.pid = pid
+        self._occupy(attempt, Phase.RUNNING)
+        self._events.started(attempt.key, attempt.fence, {"pid": pid})
+        self._arm_timeout(attempt, 0.0)
+        if attempt.stop is not None:
+            self._ask(attempt, attempt.stop)
+
+    def _on_refused(self, attempt: Attempt, why: str) -> None:
+        """The template did not fork: certainly nothing runs."""
+        log.warning("fork_refused", key=attempt.key, why=why)
+        attempt.refusals += 1
+        if attempt.refusals >= _GIVE_UP_AFTER:
+            self._report_lost(attempt, f"no process could be started for the step: {why}")
+            return
+        self._requeue(attempt)
+        if "thread" in why:
+            self._on_template_gone()
+        else:
+            self._loop.after(_RETRY_S * 10 * attempt.refusals, self._hand_out)
+
+    def _requeue(self, attempt: Attempt) -> None:
+        self._by_serial.pop(attempt.serial, None)
+        self._release(attempt)
+        attempt.phase = Phase.WAITING
+        self._waiting.appendleft(attempt)
+
+    # --- the template's life
+
+    def _start_template(self) -> None:
+        if self._loop.stopping or self._link is not None:
+            return
+        try:
+            link = TemplateLink(self._settings, self._complaints, self._import_paths)
+        except OSError as error:
+            self._complaint = str(error)
+            self._after_fault()
+            return
+        self._link = link
+        self._loop.watch(link, self._on_report)
+        self._hand_out()
+
+    def _on_template_gone(self) -> None:
+        """Start a new template; shims of the old one go on and are watched by their pids."""
+        link, self._link = self._link, None
+        if link is None:
+            return
+        self._loop.unwatch(link)
+        link.close()
+        if not link.ready:
+            self._after_fault()
+        else:
+            log.warning("template_gone", pid=link.pid)
+        for attempt in list(self._by_serial.values()):
+            self._by_serial.pop(attempt.serial, None)
+            if attempt.phase is Phase.RUNNING:
+                self._look_for(attempt)
+            else:
+                self._send_again(attempt)
+        if link.ready:
+            self._start_template()
+
+    def _send_again(self, attempt: Attempt) -> None:
+        """The request was in the old template's hands: see that no fork of it can win, repeat."""
+        if _abandon(attempt):
+            attempt.generation += 1
+            self._requeue(attempt)
+        else:
+            attempt.payload = None
+            self._look_for(attempt)
+
+    def _after_fault(self) -> None:
+        """The template could not start: try later; after some tries, say so to who waits."""
+        self._faults += 1
+        pause_s = min(_FIRST_PAUSE_S * 2 ** (self._faults - 1), _LONGEST_PAUSE_S)
+        self._loop.after(pause_s, self._start_template)
+        if self._faults < _GIVE_UP_AFTER:
+            return
+        said = self._complaint or _last_line(self._complaints)
+        log.error("template_cannot_start", tries=self._faults, said=said)
+        for attempt in list(self._waiting):
+            if _abandon(attempt):
+                self._report_lost(attempt, f"the local executor cannot start: {said}")
+        self._waiting.clear()
+
+    # --- watching what the template does not watch
+
+    def _look_for(self, attempt: Attempt) -> None:
+        """Watch the process that claimed the attempt, take its exit file, or give it up."""
+        try:
+            claim = claims.settle(attempt.folder)
+        except OSError as error:
+            self._report_lost(attempt, f"the attempt's folder cannot be read: {error}")
+            return
+        if claim is None:
+            self._report_lost(attempt, "the step's process was never started")
+        elif processes.alive(claim.mark):
+            self._watch(attempt, claim.mark)
+        else:
+            self._conclude(attempt, None)
+
+    def _watch(self, attempt: Attempt, mark: processes.Mark) -> None:
+        """Report the attempt as started (once), and wait for its process to end."""
+        known = attempt.phase is Phase.RUNNING
+        attempt.pid = mark.pid
+        self._occupy(attempt, Phase.RUNNING)
+        if not known:
+            self._events.started(attempt.key, attempt.fence, {"pid": mark.pid, "adopted": True})
+            self._arm_timeout(attempt, processes.age_s(mark))
+        attempt.watched = ending.open_pidfd(mark.pid)
+        if attempt.watched is None:
+            self._loop.after(_PROC_POLL_S, lambda: self._poll_process(attempt, mark))
+        elif not processes.alive(mark):
+            self._conclude(attempt, None)
+        else:
+            self._loop.watch(attempt.watched, lambda: self._conclude(attempt, None))
+        if attempt.stop is not None and not known:
+            self._ask(attempt, attempt.stop)
+
+    def _poll_process(self, attempt: Attempt, mark: processes.Mark) -> None:
+        """Where there are no process descriptors: look now and then."""
+        if attempt.phase is not Phase.RUNNING:
+            return
+        if processes.alive(mark):
+            self._loop.after(_PROC_POLL_S, lambda: self._poll_process(attempt, mark))
+        else:
+            self._conclude(attempt, None)
+
+    # --- stopping
+
+    def _arm_timeout(self, attempt: Attempt, age_s: float) -> None:
+        """The shim ends itself at its timeout; a shim that cannot is ended from here."""
+        if attempt.timeout_s is not None:
+            left_s = max(0.0, attempt.timeout_s - age_s) + _TIMEOUT_SLACK_S
+            stop = Stop(why=messages.TIMED_OUT, grace_s=_GRACE_S)
+            self._loop.after(left_s, lambda: self._stop(attempt, stop))
+
+    def _stop(self, attempt: Attempt, stop: Stop) -> None:
+        if attempt.phase is Phase.DONE or attempt.stop is not None:
+            return
+        attempt.stop = stop
+        if attempt.phase is Phase.WAITING:
+            if _abandon(attempt):
+                self._report_finished(
+                    attempt, messages.stopped_outcome(stop.why, attempt.timeout_s)
+                )
+            else:
+                self._look_for(attempt)
+        elif attempt.phase is Phase.RUNNING:
+            self._ask(attempt, stop)
+
+    def _ask(self, attempt: Attempt, stop: Stop) -> None:
+        """SIGTERM to the shim; what is left after the grace is killed."""
+        ending.ask(attempt, stop)
+        self._loop.after(stop.grace_s, lambda: self._kill(attempt))
+
+    def _kill(self, attempt: Attempt) -> None:
+        if attempt.phase is Phase.RUNNING:
+            ending.kill(attempt)
+
+    # --- the end of an attempt
+
+    def _conclude(self, attempt: Attempt, status: int | None) -> None:
+        """The attempt's process has ended (`status` as from waitpid, if known): say how."""
+        if attempt.phase is Phase.DONE:
+            return
+        self._unwatch(attempt)
+        if status is not None and ending.exit_code(status) == messages.NOT_OURS:
+            self._by_serial.pop(attempt.serial, None)
+            self._look_for(attempt)
+            return
+        outcome = messages.read_outcome(attempt.folder)
+        if outcome is None:
+            ending.sweep(attempt)
+            stop = attempt.stop or messages.read_stop(attempt.folder)
+            if stop is not None:
+                outcome = messages.stopped_outcome(stop.why, attempt.timeout_s)
+        if outcome is not None:
+            self._report_finished(attempt, outcome)
+        else:
+            self._report_lost(attempt, ending.reason(status))
+
+    def _unwatch(self, attempt: Attempt) -> None:
+        if attempt.watched is not None:
+            self._loop.unwatch(attempt.watched)
+            os.close(attempt.watched)
+            attempt.watched = None
+            ending.reap(attempt.pid)
+
+    def _report_finished(self, attempt: Attempt, outcome: Outcome) -> None:
+        self._forget(attempt)
+        self._events.finished(attempt.key, attempt.fence, outcome)
+        self._hand_out()
+
+    def _report_lost(self, attempt: Attempt, reason: str) -> None:
+        self._forget(attempt)
+        ending.write_last_line(attempt, reason, self._settings.log_limit_bytes)
+        self._events.lost(attempt.key, attempt.fence, reason)
+        self._hand_out()
+
+    def _forget(self, attempt: Attempt) -> None:
+        self._release(attempt)
+        attempt.phase = Phase.DONE
+        attempt.payload = None
+        self._attempts.pop(attempt.key, None)
+        self._by_serial.pop(attempt.serial, None)
+        self._recent[attempt.key] = None
+        if len(self._recent) > _REMEMBERED:
+            self._recent.popitem(last=False)
+
+    def _release(self, attempt: Attempt) -> None:
+        if attempt.holds_slot:
+            attempt.holds_slot = False
+            self._busy -= 1
+
+    def _let_go(self) -> None:
+        """Leave everything as it is: attempts go on, the template ends."""
+        for attempt in self._attempts.values():
+            self._unwatch(attempt)
+        if self._link is not None:
+            self._loop.unwatch(self._link)
+            self._link.close()
+            self._link = None
+        self._attempts.clear()
+        self._by_serial.clear()
+        self._waiting.clear()
+        self._loop.close()
+
+
+def _abandon(attempt: Attempt) -> bool:
+    """See that nobody can claim the attempt in its present generation; False if somebody has."""
+    try:
+        return claims.abandon(attempt.folder, attempt.generation)
+    except OSError as error:  # then a shim cannot claim it either
+        log.warning("claim_not_written", key=attempt.key, error=str(error))
+        return True
+
+
+def _last_line(path: Path) -> str:
+    try:
+        lines = path.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        return "no reason known"
+    return lines[-1] if lines else "it ended without a word"

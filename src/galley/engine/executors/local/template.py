@@ -1,0 +1,170 @@
+"""The warm process that shims are forked from: `python -m galley.engine.executors.local.template`.
+
+It is exec'd, never forked from the threaded server; it has one thread and never sees a task: the
+memory file that holds one (with its secrets) passes through it to the shim unread. It ends when
+the server's socket closes; its shims go on.
+"""
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from array import array
+
+import msgspec
+
+from galley.engine.executors.local import processes, shim
+from galley.engine.executors.local.messages import (
+    BROKEN,
+    EXITED,
+    READY,
+    REFUSED,
+    REPORT,
+    REQUEST,
+    STARTED,
+    TemplateSettings,
+)
+
+_INT_BYTES = array("i").itemsize
+_PR_SET_NAME = 15
+
+
+def _load(settings: TemplateSettings) -> shim.RunStep:
+    """Import what steps need, and the function that runs them."""
+    for name in settings.preload:
+        importlib.import_module(name)
+    module, _, function = settings.run_step.partition(":")
+    loaded: shim.RunStep = getattr(importlib.import_module(module), function)
+    duckdb = sys.modules.get("duckdb")
+    if duckdb is not None:
+        duckdb.default_connection().close()  # its import opens one, which has a thread
+    return loaded
+
+
+class _Template:
+    """Forks a shim for each request and tells the server how each began and ended."""
+
+    def __init__(self, connection: socket.socket, warm: shim.Warm) -> None:
+        self._connection = connection
+        self._warm = warm
+        self._serials: dict[int, int] = {}
+        self._awake, self._wakes = socket.socketpair()
+        self._awake.setblocking(False)
+        self._wakes.setblocking(False)
+
+    def serve(self) -> int | None:
+        """Answer requests until the server goes (None), or be a shim and return its status."""
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        signal.set_wakeup_fd(self._wakes.fileno(), warn_on_full_buffer=False)
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        poll.register(self._awake, select.POLLIN)
+        self._report(READY, 0, os.getpid())
+        while True:
+            ready = {handle for handle, _ in poll.poll()}
+            if self._awake.fileno() in ready:
+                with contextlib.suppress(BlockingIOError):
+                    self._awake.recv(4096)
+                self._reap()
+            if self._connection.fileno() in ready:
+                request = self._receive()
+                if request is None:
+                    return None
+                serial, generation, handle = request
+                if self._fork(serial):
+                    return shim.main(handle, generation, self._warm)
+                os.close(handle)
+
+    def _receive(self) -> tuple[int, int, int] | None:
+        """The next request and its memory file; None when the server has gone."""
+        space = socket.CMSG_SPACE(_INT_BYTES)
+        data, ancillary, _, _ = self._connection.recvmsg(
+            REQUEST.size, space, socket.MSG_CMSG_CLOEXEC
+        )
+        if not data:
+            return None
+        serial, generation = REQUEST.unpack(data)
+        handles = array("i")
+        handles.frombytes(ancillary[0][2][:_INT_BYTES])
+        return serial, generation, handles[0]
+
+    def _fork(self, serial: int) -> bool:
+        """Fork; True in the shim."""
+        if processes.thread_count() != 1:
+            self._report(REFUSED, serial, 0, "the template has more than one thread")
+            return False
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._report(REFUSED, serial, error.errno or 0, f"fork failed: {error}")
+            return False
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._connection.close()
+            self._awake.close()
+            self._wakes.close()
+            return True
+        self._serials[pid] = serial
+        self._report(STARTED, serial, pid)
+        return False
+
+    def _reap(self) -> None:
+        """Report the shims that ended."""
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                serial = self._serials.pop(pid, None)
+                if serial is not None:
+                    self._report(EXITED, serial, status)
+
+    def _report(self, kind: bytes, serial: int, value: int, text: str = "") -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._connection.send(REPORT.pack(kind, serial, value) + text.encode()[:4000])
+
+
+def _prepare(settings: TemplateSettings) -> shim.Warm:
+    """Everything that is done once for all shims."""
+    run_step = _load(settings)
+    if processes.thread_count() != 1:
+        raise RuntimeError("a module of the steps starts a thread when it is imported")
+    processes.boot_id()
+    gc.collect()
+    gc.freeze()
+    return shim.Warm(settings, run_step, processes.virtual_bytes())
+
+
+def main(argv: list[str]) -> int:
+    """Serve the server at the other end of the socket `argv[1]`; settings are JSON in `argv[2]`."""
+    gc.disable()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    connection = socket.socket(fileno=int(argv[1]))
+    connection.set_inheritable(False)
+    settings = msgspec.json.decode(argv[2], type=TemplateSettings)
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, b"galley-template", 0, 0, 0)
+    try:
+        warm = _prepare(settings)
+    except Exception as error:  # noqa: BLE001 (the server tells people; it needs the whole text)
+        text = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
+        connection.send(REPORT.pack(BROKEN, 0, 0) + text.encode()[:4000])
+        return 1
+    status = _Template(connection, warm).serve()
+    return 0 if status is None else status
+
+
+if __name__ == "__main__":
+    code = 70
+    try:
+        code = main(sys.argv)
+    except BaseException:  # noqa: BLE001 (nothing may run the interpreter's own way out)
+        os.write(2, traceback.format_exc().encode())
+    finally:
+        os._exit(code)
