@@ -9,6 +9,7 @@ from starlette.requests import HTTPConnection
 
 from galley.core.caller import Judge
 from galley.core.events.idempotency import RunningKeys
+from galley.core.identity.uses import UseLog
 from galley.core.runs.desk import Desk
 from galley.core.runs.ports import RunFeed
 from galley.core.secrets.sealing import Sealer
@@ -36,6 +37,7 @@ class Services:
     """The parts that handlers work with. On `app.state.services` of every surface.
 
     `limiter` counts a known caller's requests; `keys` holds the idempotency keys under way;
+    `uses` notes when credentials were last used, and `app` writes it down now and then;
     `streams` counts open event streams and ends them when the server stops; `logs` is the folder
     of run logs; `actions` are all actions that routes may declare.
     """
@@ -55,6 +57,7 @@ class Services:
     account: Account = field(default_factory=Account)
     keys: RunningKeys = field(default_factory=RunningKeys)
     streams: StreamLimits = field(default_factory=StreamLimits)
+    uses: UseLog | None = None
 
     @property
     def writer(self) -> Any:

@@ -1,0 +1,122 @@
+// Live updates for the console. Everything else on the pages works without this file.
+"use strict";
+
+const LOG_LINES_KEPT = 5000;
+const REFRESH_PAUSE_MS = 400;
+
+function durationText(seconds) {
+  if (seconds < 1) return `${seconds.toFixed(2)} s`;
+  if (seconds < 59.95) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  const two = (n) => String(n).padStart(2, "0");
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
+  if (whole < 86400) return `${Math.floor(whole / 3600)} h ${two(Math.floor((whole % 3600) / 60))} min`;
+  return `${Math.floor(whole / 86400)} d ${two(Math.floor((whole % 86400) / 3600))} h`;
+}
+
+// Durations of what is running count on. The server's clock decides, not this machine's.
+let serverAheadMs = 0;
+function tick() {
+  const now = Date.now() + serverAheadMs;
+  for (const element of document.querySelectorAll("[data-since]")) {
+    const seconds = Math.max(0, (now - Date.parse(element.dataset.since)) / 1000);
+    element.textContent = durationText(seconds);
+  }
+}
+
+// A refresh asks the page's own address again; bursts of changes become one question.
+function refresher(element) {
+  let planned = 0;
+  return () => {
+    if (planned) return;
+    planned = setTimeout(() => {
+      planned = 0;
+      element.dispatchEvent(new CustomEvent("refresh"));
+    }, REFRESH_PAUSE_MS);
+  };
+}
+
+function isAtEnd(box) {
+  return box.scrollHeight - box.scrollTop - box.clientHeight < 24;
+}
+
+function logBox() {
+  const box = document.getElementById("log-lines");
+  const follow = document.getElementById("follow");
+  if (!box || !follow) return null;
+  document.getElementById("follow-label").hidden = false;
+  const toEnd = () => { box.scrollTop = box.scrollHeight; };
+  toEnd();
+  box.addEventListener("scroll", () => { follow.checked = isAtEnd(box); }, { passive: true });
+  follow.addEventListener("change", () => { if (follow.checked) toEnd(); });
+  return (html) => {
+    box.querySelector(".log-empty")?.remove();
+    const following = follow.checked;
+    box.insertAdjacentHTML("beforeend", html); // escaped by the server's templates
+    while (box.childElementCount > LOG_LINES_KEPT) box.firstElementChild.remove();
+    if (following) toEnd();
+  };
+}
+
+function listen() {
+  const element = document.querySelector("[data-live]");
+  if (!element) return;
+  const mark = () => document.getElementById("live-mark");
+  const refresh = refresher(element);
+  const addLines = logBox();
+  const address = new URL(element.dataset.live, location.href);
+  const cursor = document.getElementById("log-lines")?.dataset.cursor;
+  if (cursor) address.searchParams.set("after", cursor);
+  const source = new EventSource(address);
+  source.addEventListener("hello", (event) => {
+    serverAheadMs = Date.parse(event.data) - Date.now();
+    if (mark()) mark().hidden = false;
+  });
+  source.addEventListener("change", refresh);
+  source.addEventListener("log", (event) => addLines?.(event.data));
+  source.addEventListener("end", () => {
+    source.close();
+    refresh();
+    if (mark()) mark().hidden = true;
+  });
+  source.addEventListener("error", () => { if (mark()) mark().hidden = true; });
+  document.addEventListener("htmx:after:swap", () => {
+    if (mark()) mark().hidden = source.readyState !== EventSource.OPEN;
+  });
+  addEventListener("pagehide", () => source.close());
+}
+
+function filterLogAtOnce() {
+  const form = document.getElementById("log-filters");
+  if (!form) return;
+  document.getElementById("log-apply").hidden = true;
+  form.addEventListener("change", () => form.requestSubmit());
+}
+
+function copyButtons() {
+  if (!navigator.clipboard) return;
+  for (const button of document.querySelectorAll("[data-copy]")) {
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+      button.textContent = "Copied";
+    });
+  }
+}
+
+// A question that is open closes on Escape and on a click elsewhere.
+function closeQuestions(event) {
+  if (event.type === "keydown" && event.key !== "Escape") return;
+  for (const open of document.querySelectorAll("details.ask[open]")) {
+    if (event.type === "click" && open.contains(event.target)) continue;
+    open.open = false;
+    if (event.type === "keydown") open.querySelector("summary").focus();
+  }
+}
+
+listen();
+filterLogAtOnce();
+copyButtons();
+setInterval(tick, 1000);
+document.addEventListener("keydown", closeQuestions);
+document.addEventListener("click", closeQuestions);
