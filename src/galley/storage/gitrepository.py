@@ -164,7 +164,8 @@ class Repository:
             NotInRepository: no such commit or folder.
         """
         with self.objects() as objects:
-            return sorted(walk(objects, self._tree(objects, commit, folder)), key=_by_path)
+            found = [entry for entry, _ in walk(objects, self._tree(objects, commit, folder))]
+        return sorted(found, key=_by_path)
 
     def folders(self, commit: str) -> list[str]:
         """The names of the top folders, A to Z."""
@@ -184,16 +185,24 @@ class Repository:
                 raise NotInRepository(f"there is no file {path} at commit {commit}")
             return _blob(objects, found[1])
 
+    def read_files(self, commit: str, folder: str = "") -> dict[str, tuple[str, bytes]]:
+        """Git hash and content of every file below `folder`, by its path relative to it.
+
+        Raises:
+            NotInRepository: no such commit or folder.
+        """
+        with self.objects() as objects:
+            found = walk(objects, self._tree(objects, commit, folder))
+            files = [(entry, content) for entry, content in found if not entry.is_folder]
+        return {entry.path: (entry.sha, content) for entry, content in files}
+
     def read_folder(self, commit: str, folder: str = "") -> dict[str, bytes]:
         """The content of every file below `folder`, by its path relative to it.
 
         Raises:
             NotInRepository: no such commit or folder.
         """
-        with self.objects() as objects:
-            tree = self._tree(objects, commit, folder)
-            files = [entry for entry in walk(objects, tree) if not entry.is_folder]
-            return {entry.path: _blob(objects, entry.sha.encode()) for entry in files}
+        return {path: content for path, (_, content) in self.read_files(commit, folder).items()}
 
     def history(self, branch: str, path: str | None = None, limit: int = 50) -> list[PastCommit]:
         """The branch's commits, newest first; with `path` those that changed it; at most `limit`.
@@ -366,14 +375,14 @@ def _blob(objects: DiskObjectStore, sha: bytes) -> bytes:
 
 
 def _write_files(objects: DiskObjectStore, tree_id: str, folder: Path) -> None:
-    for entry in walk(objects, tree_id.encode()):
+    for entry, content in walk(objects, tree_id.encode()):
         path = folder / entry.path
         if entry.is_folder:
             path.mkdir()
             continue
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
         with os.fdopen(handle, "wb") as file:
-            file.write(_blob(objects, entry.sha.encode()))
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
 

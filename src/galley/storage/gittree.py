@@ -77,8 +77,8 @@ def find(objects: BaseObjectStore, tree: bytes, path: str) -> tuple[int, bytes] 
     return mode, sha
 
 
-def walk(objects: BaseObjectStore, tree: bytes, prefix: str = "") -> Iterator[Entry]:
-    """Every ordinary file and folder below the tree, folders before what they hold.
+def walk(objects: BaseObjectStore, tree: bytes, prefix: str = "") -> Iterator[tuple[Entry, bytes]]:
+    """Every ordinary file (with its content) and folder below the tree, folders first.
 
     What lies deeper than a path may be is not shown.
     """
@@ -87,11 +87,11 @@ def walk(objects: BaseObjectStore, tree: bytes, prefix: str = "") -> Iterator[En
     for name, mode, sha in plain_items(objects, tree):
         path = f"{prefix}{name.decode()}"
         if stat.S_ISDIR(mode):
-            yield Entry(path, sha.decode(), 0, is_folder=True)
+            yield Entry(path, sha.decode(), 0, is_folder=True), b""
             yield from walk(objects, sha, f"{path}/")
         else:
             _, content = objects.get_raw(ObjectID(sha))
-            yield Entry(path, sha.decode(), len(content), is_folder=False)
+            yield Entry(path, sha.decode(), len(content), is_folder=False), content
 
 
 class TreeEditor:

@@ -4,7 +4,7 @@ Each change is one commit on the branch. The commit moves the branch last, when 
 belongs to it in the database has been written, and an attempt that comes again changes nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -122,16 +122,14 @@ def recipe_files(
     place = _place(session, caller, repositories, kitchen, "recipe.read")
     commit = place.tip()
     tree = place.tree(commit, recipe)
-    files = place.repository.read_folder(commit, recipe)
-    entries = place.repository.entries(commit, recipe)
-    shas = {entry.path: entry.sha for entry in entries if not entry.is_folder}
-    wanted = set(files) if patterns is None else _matching(files, patterns)
+    found = place.repository.read_files(commit, recipe)
+    wanted = set(found) if patterns is None else _matching(found, patterns)
     return RecipeFiles(
         project=place.project,
         commit=commit,
         tree=tree,
-        files={path: content for path, content in files.items() if path in wanted},
-        shas={path: sha for path, sha in shas.items() if path in wanted},
+        files={path: content for path, (_, content) in found.items() if path in wanted},
+        shas={path: sha for path, (sha, _) in found.items() if path in wanted},
     )
 
 
@@ -322,9 +320,9 @@ def _check_result(place: _Place, commit: str, recipe: str, changes: Changes) -> 
         raise FileNameInvalid(twins[1], f"cannot be told from {twins[0]} on every file system")
 
 
-def _matching(files: Mapping[str, bytes], patterns: Sequence[str]) -> set[str]:
+def _matching(paths: Collection[str], patterns: Sequence[str]) -> set[str]:
     if len(patterns) > MAX_PATTERNS or any(len(pattern) > _MAX_PATTERN for pattern in patterns):
         raise Invalid(
             f"At most {MAX_PATTERNS} file patterns of {_MAX_PATTERN} characters can be asked for."
         )
-    return {path for path in files if any(fnmatchcase(path, pattern) for pattern in patterns)}
+    return {path for path in paths if any(fnmatchcase(path, pattern) for pattern in patterns)}
