@@ -38,11 +38,14 @@ class Console(Protocol):
         readable: Sequence[Path] = (),
         writable: Sequence[Path] = (),
         timeout_s: float | None = None,
+        sandboxed: bool = True,
     ) -> int:
         """Run a program to its end under the attempt's limits; its output goes to the log.
 
         `env` is the whole environment. `cwd` and `writable` may be written, `readable` only
         read; where a sandbox is at hand nothing else of the user's files is visible.
+        `sandboxed=False` is for programs of the installation that bring walls of their own (a
+        container engine).
 
         Returns:
             The exit code; minus the signal's number when a signal ended it.

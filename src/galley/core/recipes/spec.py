@@ -113,7 +113,13 @@ class StepSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """A whole step as the engine runs it.
 
     `inputs` and `outputs` are (source.key, file name) and (file name, sink.key) of a script step;
-    `wildcards` are (source, sink) pairs mapped key by key.
+    `wildcards` are (source, sink) pairs mapped key by key. Of a script step: `folder` is the
+    step's folder below the source's tree (empty: the step's key), of which the step gets a copy
+    to work in; `share` is the folder in it that holds the programs' files (`scripts[].path` is
+    relative to the step's folder, inputs and outputs to `share`); `files` are rendered texts put
+    into the copy (path -> text); `interface` tells that an image follows the progress-file
+    interface (`config_file` is the name of its configuration in `share`); `pull` is when an image
+    is fetched: `missing`, `always` or `never`; `network` whether the programs may use it.
     """
 
     kind: str
@@ -131,3 +137,10 @@ class StepSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     conditions: tuple[ConditionSpec, ...] = ()
     checks: tuple[CheckSpec, ...] = ()
     artifacts: tuple[str, ...] = ()
+    folder: str = ""
+    share: str = ""
+    files: dict[str, str] = {}
+    interface: bool = False
+    config_file: str = "config.json"
+    pull: str = "missing"
+    network: bool = True

@@ -14,7 +14,9 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     `secrets` maps `vault://...` references to their values and never touches a disk;
     `tree` is the folder that holds the source's files, read-only, or None;
     `folder` is the attempt's own folder (`task` control files, `out/` for staged files);
-    `work` is the run's shared folder; `log` is the file the attempt's output goes to.
+    `work` is the run's shared folder; `log` is the file the attempt's output goes to;
+    `environments` is the installation's folder of cached interpreters (None: the user's cache);
+    `history` maps a check's name to its values in earlier runs of the order, oldest first.
     """
 
     key: str
@@ -41,6 +43,7 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     timeout_s: float | None = None
     tags: tuple[str, ...] = ()
     history: dict[str, list[Any]] = {}
+    environments: str | None = None
 
 
 class CheckResult(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -1,0 +1,132 @@
+"""Programs on this machine, run under the attempt's limits."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from galley.core.recipes.spec import KeySpec
+from galley.engine.connectors import paths, tables
+from galley.engine.connectors.base import Batch, ConnectorCapabilities, Place, Result
+from galley.engine.faults import StepError
+
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ")
+_MAX_RESULT_BYTES = 1024 * 1024
+
+
+def clean_environment(home: Path) -> dict[str, str]:
+    """The little of this process's environment that a user's program gets."""
+    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    kept.setdefault("PATH", "/usr/local/bin:/usr/bin:/bin")
+    kept.setdefault("LANG", "C.UTF-8")
+    return {**kept, "HOME": str(home), "TMPDIR": str(home)}
+
+
+class ShellConnector:
+    """Runs a key's `command` in the run's folder. Configuration: `environment`, `network`.
+
+    As a source, the file `path` that the program leaves is the data, else what it prints. A
+    result is what it prints, without the last line's end. Option of a key: `timeout-s`.
+    """
+
+    capabilities = ConnectorCapabilities(
+        reads=frozenset({"program", "read_file"}),
+        runs=frozenset({"program"}),
+        options=frozenset({"timeout-s", "delimiter", "encoding"}),
+    )
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    def test(self, config: dict[str, Any]) -> None:
+        """The configuration is one that programs can have."""
+        self._environment(config)
+
+    def keys(self, config: dict[str, Any], pattern: str) -> list[str]:
+        """Refuse: programs are not found by a pattern."""
+        del config
+        raise StepError(f"The wildcard {pattern} does not go with programs; name the keys.")
+
+    def read(self, config: dict[str, Any], key: KeySpec, into: Path) -> Batch:
+        """Run the program and take the file that it made, or its output."""
+        target = into / "content"
+        style = tables.csv_style(key.options, key.path or "", key.header)
+        layout = tables.format_of(key.path or "", key.format)
+        if key.path:
+            self._run(config, key, into)
+            paths.fetch(self._place, paths.find(self._place, key.path), target)
+        else:
+            self._captured(config, key, target)
+        return Batch(target, layout, csv=style, is_file=True, wish_header=key.header)
+
+    def write(self, config: dict[str, Any], key: KeySpec, batch: Batch) -> Batch:
+        """Refuse: a program is no place for data."""
+        del config, batch
+        raise StepError(f"The operation {key.operation} does not go with programs as a sink.")
+
+    def run(self, config: dict[str, Any], key: KeySpec) -> Result:
+        """Run the program; its output is the result."""
+        folder = self._place.segments
+        folder.mkdir(parents=True, exist_ok=True)
+        target = folder / f".output-{os.urandom(6).hex()}"
+        try:
+            self._captured(config, key, target)
+            if target.stat().st_size > _MAX_RESULT_BYTES:
+                raise StepError(
+                    f"The program printed more than {_MAX_RESULT_BYTES} bytes; let it write a"
+                    " file, and name that in `path`."
+                )
+            text = target.read_text(encoding="utf-8", errors="replace").rstrip("\n")
+        finally:
+            target.unlink(missing_ok=True)
+        for line in text.splitlines():
+            self._place.console.info(line)
+        return Result(value=text)
+
+    def _captured(self, config: dict[str, Any], key: KeySpec, target: Path) -> None:
+        """Run with the output going to a file; the shell only redirects, it parses nothing."""
+        argv = ("/bin/sh", "-c", 'exec "$@" > "$0"', str(target), *self._command(key))
+        self._run(config, key, target.parent, argv=argv)
+
+    def _run(
+        self,
+        config: dict[str, Any],
+        key: KeySpec,
+        folder: Path,
+        argv: tuple[str, ...] | None = None,
+    ) -> None:
+        command = self._command(key)
+        timeout = key.options.get("timeout-s")
+        place = self._place
+        readable = [path for path in (place.tree, *place.roots) if path is not None]
+        try:
+            code = place.console.run_program(
+                argv or command,
+                cwd=place.work,
+                env=self._environment(config),
+                network=bool(config.get("network")),
+                readable=readable,
+                writable=[place.work, folder],
+                timeout_s=float(timeout) if timeout else None,
+            )
+        except TimeoutError as error:
+            raise StepError(f"The program {command[0]} took longer than {timeout} s.") from error
+        except OSError as error:
+            raise StepError(
+                f"The program {command[0]} could not be started: {error.strerror}."
+            ) from error
+        if code:
+            raise StepError(
+                f"The program {command[0]} ended with exit code {code}; the log has its output.",
+                retryable=True,
+            )
+
+    def _command(self, key: KeySpec) -> tuple[str, ...]:
+        if not key.command:
+            raise StepError("The key names no program; give it a `command`.")
+        return key.command
+
+    def _environment(self, config: dict[str, Any]) -> dict[str, str]:
+        own = config.get("environment") or {}
+        if not isinstance(own, dict):
+            raise StepError("`environment` must be an object of names and texts.")
+        return clean_environment(self._place.work) | {str(k): str(v) for k, v in own.items()}
