@@ -4,14 +4,14 @@
 on the one and takes the other for a failed success. Source: contract 3.1, rule 6.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
 
 from galley.core.errors import ErrorKind, GalleyError, Issue
+from galley.wire.errors import ErrorTable, retry_headers
 
 STATUS = {
     ErrorKind.INVALID: 400,
@@ -28,15 +28,11 @@ STATUS = {
 }
 """Unknown names answer 400: of that the clients print the text alone (contract 12)."""
 
-EXACT = {"order_refused": 417, "unknown_variation": 417, "idempotency_running": 409}
-"""Codes that the vendor answers otherwise than their kind. Source: contract 3.1, 11."""
+EXACT = {"idempotency_key_reused": 422, "idempotency_key_busy": 409}
+"""Codes that are answered otherwise than their kind: the vendor knows no idempotency keys."""
 
+TABLE = ErrorTable(status=STATUS, exact=EXACT)
 _WITH_ISSUES = frozenset({400})
-
-
-def status_of(error: GalleyError) -> int:
-    """The status that the vendor's clients expect for this error."""
-    return EXACT.get(error.code, STATUS[error.kind])
 
 
 def body(status: int, text: str, issues: Sequence[Issue] = ()) -> dict[str, Any]:
@@ -50,10 +46,9 @@ def body(status: int, text: str, issues: Sequence[Issue] = ()) -> dict[str, Any]
 
 
 def response(
-    status: int, text: str, issues: Sequence[Issue] = (), *, retry_after_s: int | None = None
+    status: int, text: str, issues: Sequence[Issue] = (), headers: Mapping[str, str] | None = None
 ) -> Response:
     """An error answer of this status."""
-    headers = {} if retry_after_s is None else {"Retry-After": str(max(retry_after_s, 0))}
     return Response(
         msgspec.json.encode(body(status, text, issues)),
         status_code=status,
@@ -65,18 +60,5 @@ def response(
 def render(error: GalleyError) -> Response:
     """What the caller gets to read of an error."""
     return response(
-        status_of(error), error.message, error.issues, retry_after_s=error.retry_after_s
+        TABLE.status_of(error), error.message, error.issues, headers=retry_headers(error)
     )
-
-
-def validation_text(error: RequestValidationError) -> str:
-    """One line for each part of a request that cannot be meant so: where, and what is wrong."""
-    lines = dict.fromkeys(_line(fault) for fault in error.errors())
-    return "; ".join(list(lines)[:10])
-
-
-def _line(fault: dict[str, Any]) -> str:
-    place = [str(part) for part in fault["loc"]]
-    where = ".".join(place[1:]) or place[0]
-    text = str(fault["msg"]).removeprefix("Value error, ")
-    return f"{where}: {text}"

@@ -1,9 +1,9 @@
 """From Galley's views to the vendor's JSON. Pure functions: no database, no request, no clock."""
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
+from galley.core.projects.models import Kitchen
 from galley.core.runs.plan import ScheduleSpec
 from galley.core.runs.views import OrderView, RunView
 from galley.dialects.datakitchen.states import (
@@ -14,36 +14,7 @@ from galley.dialects.datakitchen.states import (
     run_status,
 )
 from galley.kit.ids import uuid_of
-
-ROOT = "master"
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """How the installation calls itself to these clients: name, short code, organisation."""
-
-    name: str = "Galley"
-    code: str = "ga"
-    organisation: str = "Galley"
-    support_email: str = ""
-
-
-class KitchenRow(Protocol):
-    """What is read of a kitchen."""
-
-    uid: str
-    name: str
-    parent: str | None
-    description: str
-    staff: list[str]
-    roles: dict[str, str]
-    overrides: dict[str, Any]
-    alerts: dict[str, Any]
-    settings: dict[str, Any]
-    restrict_recipes: bool
-    recipes: list[str]
-    created_by_login: str
-    created_at: datetime
+from galley.wire.services import Account
 
 
 def millis(moment: datetime) -> int:
@@ -66,12 +37,12 @@ def user(login: str, name: str, roles: frozenset[str], account: Account) -> dict
     }
 
 
-def kitchen(row: KitchenRow, account: Account) -> dict[str, Any]:
+def kitchen(row: Kitchen, account: Account) -> dict[str, Any]:
     """The kitchen object, all keys. The root is its own parent; an orphan's parent is null."""
     alerts = {name: row.alerts.get(event) or None for event, name in ALERT_NAME.items()}
     return {
         "name": row.name,
-        "parent-kitchen": ROOT if row.name == ROOT else row.parent,
+        "parent-kitchen": row.name if row.is_root else row.parent,
         "description": row.description,
         "kitchen-staff": list(row.staff),
         "kitchen-roles": dict(row.roles),
@@ -103,13 +74,10 @@ def schedule_text(schedule: ScheduleSpec | None) -> str:
     return schedule.cron if schedule is not None and schedule.cron else "now"
 
 
-def order(
-    view: OrderView, account: Account, *, role: str, parent_run: str | None = None
-) -> dict[str, Any]:
+def order(view: OrderView, account: Account, *, parent_run: str | None = None) -> dict[str, Any]:
     """An order of the list `order/status`. `parent_run` is the UUID of the run that ordered it."""
     settings: dict[str, Any] = {
         "login": view.created_by_login,
-        "role": role,
         "parameters": view.parameters,
         "schedule": schedule_text(view.schedule),
         "customer_git_name": account.code,

@@ -6,12 +6,14 @@ Beside the vendor's own keys, order creation takes what its documentation names 
 the data, also `date-of-source-data`), and `alerts` (event -> addresses, or addresses for all).
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from galley.core.errors import Invalid
 from galley.core.runs.plan import ScheduleSpec
 from galley.dialects.datakitchen.states import ALERT_EVENT
 
@@ -66,20 +68,18 @@ class KitchenDocument(Body):
     description: str | None = Field(default=None, max_length=10_000)
     staff: list[str] | None = Field(default=None, validation_alias="kitchen-staff", max_length=5000)
     roles: dict[str, str] | None = Field(default=None, validation_alias="kitchen-roles")
-    overrides: dict[str, Any] | list[dict[str, Any]] | None = Field(
-        default=None, validation_alias="recipeoverrides"
-    )
+    overrides: dict[str, Any] | None = Field(default=None, validation_alias="recipeoverrides")
     recipes: list[str] | None = None
     restrict_recipes: bool | None = Field(default=None, validation_alias="restrict-recipes")
     settings: dict[str, Any] | None = None
 
-    @field_validator("overrides")
+    @field_validator("overrides", mode="before")
     @classmethod
     def _newer_shape(cls, value: Any) -> Any:
         """The older shape is a list of `variable` and `value`."""
         if not isinstance(value, list):
             return value
-        if any(not isinstance(item.get("variable"), str) for item in value):
+        if not all(isinstance(i, dict) and isinstance(i.get("variable"), str) for i in value):
             raise ValueError("each override of a list needs a variable, its name, and a value")
         return {item["variable"]: item.get("value") for item in value}
 
@@ -187,14 +187,49 @@ class ScheduleWish(Body):
         return value
 
     def spec(self) -> ScheduleSpec:
-        """The same in Galley's words; without a recurrence it is once."""
-        once = self.recurrence is None or self.recurrence.strip() in {"", "now"}
-        return ScheduleSpec(
-            cron=None if once else str(self.recurrence).strip(),
-            zone=self.zone,
-            start_at=self.start,
-            end_at=self.end,
-        )
+        """The same in Galley's words. A start alone is one run at that minute; nothing is now.
+
+        Raises:
+            Invalid: an end without a recurrence, which would end nothing.
+        """
+        start, end = self._in_zone(self.start), self._in_zone(self.end)
+        cron = (self.recurrence or "").strip()
+        if cron not in {"", "now"}:
+            return ScheduleSpec(
+                cron=cron,
+                zone=self.zone,
+                start_at=start.isoformat() if start else None,
+                end_at=end.isoformat() if end else None,
+            )
+        if end is not None:
+            raise Invalid("schedule: an end needs a recurrence, such as 0 6 * * * (every morning).")
+        return ScheduleSpec() if start is None else _once_at(start)
+
+    def _in_zone(self, text: str | None) -> datetime | None:
+        if text is None:
+            return None
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return moment
+        try:
+            return moment.replace(tzinfo=ZoneInfo(self.zone))
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise Invalid(
+                f"schedule.zone: there is no zone {self.zone!r}; write one such as Europe/Paris."
+            ) from error
+
+
+def _once_at(start: datetime) -> ScheduleSpec:
+    """A recurrence that has one due time: the first whole minute from `start` on."""
+    minute = start.astimezone(UTC)
+    if minute.second or minute.microsecond:
+        minute = minute.replace(second=0, microsecond=0) + timedelta(minutes=1)
+    return ScheduleSpec(
+        cron=f"{minute.minute} {minute.hour} {minute.day} {minute.month} *",
+        start_at=minute.isoformat(),
+        end_at=(minute + timedelta(seconds=1)).isoformat(),
+        catch_up="latest",
+    )
 
 
 class NewOrder(Body):

@@ -14,14 +14,16 @@ from tests.unit.dialects.datakitchen.views import (
 from galley.core.runs.plan import ScheduleSpec
 from galley.core.runs.states import OrderState, RunState, StepState
 from galley.dialects.datakitchen import details, render, states
+from galley.wire.services import Account
 
-ACCOUNT = render.Account(name="Acme", code="ac", organisation="AcmeOrg")
+ACCOUNT = Account(name="Acme", code="ac", organisation="AcmeOrg")
 START_MS = 1795413600123
 
 
 def kitchen_row(**changes):
     facts = {
-        "uid": "01K4ZC0000000000000000000K", "name": "dev", "parent": "master", "description": "",
+        "uid": "01K4ZC0000000000000000000K", "name": "dev", "is_root": False,
+        "parent": "master", "description": "",
         "staff": ["a@x.org"], "roles": {"a@x.org": "Admin"}, "overrides": {"region": "eu"},
         "alerts": {"failure": ["ops@x.org"]}, "settings": {"agile-tools": {"a": 1}},
         "restrict_recipes": False, "recipes": [], "created_by_login": "a@x.org",
@@ -56,7 +58,7 @@ def test_a_kitchen_has_every_key():
     [("master", None, "master"), ("dev", "master", "master"), ("orphan", None, None)],
 )
 def test_the_root_is_its_own_parent_and_an_orphan_has_none(name, parent, shown):
-    row = kitchen_row(name=name, parent=parent)
+    row = kitchen_row(name=name, parent=parent, is_root=name == "master")
     assert render.kitchen(row, ACCOUNT)["parent-kitchen"] == shown
 
 
@@ -97,12 +99,12 @@ def test_an_order_of_the_list():
         alerts={"failure": ["a@x.org"]},
         state=OrderState.ACTIVE,
     )
-    shown = render.order(view, ACCOUNT, role="ADMIN", parent_run="p")
+    shown = render.order(view, ACCOUNT, parent_run="p")
     assert shown == {
         "hid": view.uuid, "recipe": "demo", "variation": "daily", "order-status": "ACTIVE_ORDER",
         "order_status": "ACTIVE_ORDER", "schedule": "0 6 * * *", "created_time": START_MS,
         "input_settings": {
-            "login": "a@x.org", "role": "ADMIN", "parameters": {"region": "eu"},
+            "login": "a@x.org", "parameters": {"region": "eu"},
             "schedule": "0 6 * * *", "customer_git_name": "ac", "graph-setting": [["load"]],
             "source-date": "2026-11-22", "alerts": {"orderrunError": ["a@x.org"]},
             "schedule-setting": {"recurrence": "0 6 * * *", "zone": "Europe/Paris"},

@@ -1,0 +1,43 @@
+"""The DataKitchen dialect as one ASGI application, to be mounted at `/v2`."""
+
+from importlib.resources import files
+
+from fastapi import Depends, FastAPI
+from starlette.types import ASGIApp
+
+from galley.dialects.datakitchen import errors, kitchens, orders, recipes, runs, sessions
+from galley.dialects.datakitchen.auth import caller_of
+from galley.wire.body import LenientBody
+from galley.wire.errors import install_errors
+from galley.wire.operations import load_operations
+from galley.wire.services import Services
+
+PREFIX = "/v2"
+OPERATIONS = files(__package__) / "operations.toml"
+
+
+def make_app(services: Services) -> ASGIApp:
+    """The application: its routes, its 501s, its errors, before them the lenient body.
+
+    Raises:
+        OperationsFault: routes and `operations.toml` do not agree.
+    """
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.state.services = services
+    install_errors(
+        app,
+        render=errors.render,
+        plain=errors.response,
+    )
+    for resource in (sessions, kitchens, recipes, orders, runs):
+        app.include_router(resource.router)
+    operations = load_operations(OPERATIONS, "datakitchen")
+    operations.add_planned(app, dependencies=[Depends(caller_of)], prefix=PREFIX)
+    operations.check(app, services.actions, prefix=PREFIX)
+    limits = services.settings.limits
+    return LenientBody(
+        app,
+        render=errors.render,
+        limit_bytes=limits.body_bytes,
+        depth=limits.json_depth,
+    )

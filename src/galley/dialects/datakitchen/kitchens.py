@@ -1,0 +1,140 @@
+"""Kitchens: the tree, one of them, opening, changing and closing. Source: contract 3.3."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from galley.core.caller import Caller
+from galley.core.projects import operations as projects
+from galley.core.projects.errors import KitchenNotFound
+from galley.dialects.datakitchen import render, schemas
+from galley.dialects.datakitchen.answers import ok
+from galley.dialects.datakitchen.auth import CallerDep
+from galley.wire.services import ServicesDep
+from galley.wire.session import CallRoute, SessionDep
+
+router = APIRouter(prefix="/kitchen", route_class=CallRoute)
+
+UpdateBody = Annotated[schemas.KitchenUpdate, Body()]
+
+
+@router.get("/list", operation_id="kitchen-list")
+def list_kitchens(caller: CallerDep, session: SessionDep, services: ServicesDep) -> Response:
+    """Every kitchen of the account, closed ones too."""
+    rows = projects.list_kitchens(session, caller)
+    return ok({"kitchens": [render.kitchen(row, services.account) for row in rows]})
+
+
+@router.put("/create/{parent}/{name}", operation_id="kitchen-create")
+def create_kitchen(
+    *,
+    parent: str,
+    name: str,
+    caller: CallerDep,
+    session: SessionDep,
+    services: ServicesDep,
+    wanted: Annotated[schemas.NewKitchen, Body(default_factory=schemas.NewKitchen)],
+) -> Response:
+    """Open a child kitchen: a copy of the parent's recipes and settings."""
+    row = projects.create_kitchen(
+        session,
+        caller,
+        services.repositories,
+        name=name,
+        parent=parent,
+        description=wanted.description or "",
+        clock=services.clock,
+    )
+    return ok({"status": "success", "kitchen": render.kitchen(row, services.account)})
+
+
+@router.post("/update/{kitchen}", operation_id="kitchen-update")
+def update_kitchen(
+    kitchen: str,
+    wanted: UpdateBody,
+    caller: CallerDep,
+    session: SessionDep,
+    services: ServicesDep,
+) -> Response:
+    """Put the whole kitchen as the client has it; what clients cannot change stays."""
+    _update(services, session, caller, kitchen, wanted.kitchen)
+    return ok()
+
+
+@router.delete("/delete/{kitchen}", operation_id="kitchen-delete")
+def delete_kitchen(
+    kitchen: str, caller: CallerDep, session: SessionDep, services: ServicesDep
+) -> Response:
+    """Close a kitchen; one that is gone already is a success, since clients repeat the call."""
+    try:
+        projects.delete_kitchen(
+            session, caller, services.repositories, kitchen, clock=services.clock
+        )
+    except KitchenNotFound:
+        # Gone is what was wanted; one that is closed to the caller is still there.
+        if any(row.name == kitchen for row in projects.list_kitchens(session, caller)):
+            raise
+    return ok()
+
+
+@router.get("/settings/{kitchen}", operation_id="kitchen-settings-get")
+def get_settings(
+    kitchen: str, caller: CallerDep, session: SessionDep, services: ServicesDep
+) -> Response:
+    """The kitchen itself, not wrapped."""
+    return ok(render.kitchen(projects.get_kitchen(session, caller, kitchen), services.account))
+
+
+@router.put("/settings/{kitchen}", operation_id="kitchen-settings-put")
+def put_settings(
+    kitchen: str,
+    wanted: UpdateBody,
+    caller: CallerDep,
+    session: SessionDep,
+    services: ServicesDep,
+) -> Response:
+    """The same as an update, as the command line sends it."""
+    _update(services, session, caller, kitchen, wanted.kitchen)
+    return ok()
+
+
+@router.get("/recipenames/{kitchen}", operation_id="kitchen-recipe-names")
+def list_recipes(
+    kitchen: str, caller: CallerDep, session: SessionDep, services: ServicesDep
+) -> Response:
+    """The names of a kitchen's recipes, A to Z."""
+    return ok({"recipes": projects.list_recipes(session, caller, services.repositories, kitchen)})
+
+
+@router.get("/{kitchen}", operation_id="kitchen-get")
+def get_kitchen(
+    kitchen: str, caller: CallerDep, session: SessionDep, services: ServicesDep
+) -> Response:
+    """One kitchen."""
+    row = projects.get_kitchen(session, caller, kitchen)
+    return ok({"kitchen": render.kitchen(row, services.account)})
+
+
+def _update(
+    services: ServicesDep,
+    session: Session,
+    caller: Caller,
+    kitchen: str,
+    document: schemas.KitchenDocument,
+) -> None:
+    settings: dict[str, Any] | None = None
+    if document.settings is not None:
+        settings = {k: v for k, v in document.settings.items() if k != "alerts"}
+    changes = projects.KitchenChanges(
+        description=document.description,
+        staff=document.staff,
+        roles=document.roles,
+        overrides=document.overrides,
+        alerts=document.alert_addresses(),
+        settings=settings,
+        restrict_recipes=document.restrict_recipes,
+        recipes=document.recipes,
+    )
+    projects.update_kitchen(session, caller, kitchen, changes=changes, clock=services.clock)

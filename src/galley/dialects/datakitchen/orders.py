@@ -1,0 +1,300 @@
+"""Orders: placing them, listing them, their runs. Source: contract 3.6, 3.7."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Request
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from galley.core.caller import Caller
+from galley.core.errors import Invalid, NotFound
+from galley.core.projects import operations as projects
+from galley.core.runs import operations as runs
+from galley.core.runs import reading
+from galley.core.runs.plan import ScheduleSpec
+from galley.core.runs.views import OrderFilter, OrderView, OrderWish, RunFilter, RunView
+from galley.dialects.datakitchen import render, schemas
+from galley.dialects.datakitchen.answers import merged, ok
+from galley.dialects.datakitchen.auth import CallerDep
+from galley.dialects.datakitchen.patterns import search_pattern
+from galley.dialects.datakitchen.states import (
+    ORDER_STATUS,
+    RERAN,
+    RUN_STATUS,
+    order_states_of,
+    run_states_of,
+    run_status,
+)
+from galley.kit.ids import uuid_of
+from galley.kit.pages import PageRequest
+from galley.wire.services import ServicesDep
+from galley.wire.session import CallRoute, Made, SessionDep, Write, WriteDep
+
+router = APIRouter(prefix="/order", route_class=CallRoute)
+
+_SCAN = 500
+_AT_ONCE = 2000
+_NEWEST = 10_000
+
+
+@router.put("/create/graph/{kitchen}/{recipe}/{variation}", operation_id="order-create-graph")
+def create_graph_order(
+    *,
+    kitchen: str,
+    recipe: str,
+    variation: str,
+    caller: CallerDep,
+    services: ServicesDep,
+    write: WriteDep,
+    wanted: Annotated[schemas.NewOrder, Body(default_factory=schemas.NewOrder)],
+) -> Response:
+    """Run only the named nodes, now unless a schedule is given."""
+    nodes = wanted.nodes()
+    if not nodes:
+        raise Invalid('graph-setting: name at least one node, such as [["load"]].')
+    wish = _wish(kitchen, recipe, variation, wanted, nodes=nodes)
+    return _place(services, write, caller, wish, wanted)
+
+
+@router.put(
+    "/create/onenode/{kitchen}/{recipe}/{variation}/{node}", operation_id="order-create-onenode"
+)
+def create_node_order(
+    *,
+    kitchen: str,
+    recipe: str,
+    variation: str,
+    node: str,
+    caller: CallerDep,
+    services: ServicesDep,
+    write: WriteDep,
+    wanted: Annotated[schemas.NewOrder, Body(default_factory=schemas.NewOrder)],
+) -> Response:
+    """The older way to run one node."""
+    wish = _wish(kitchen, recipe, variation, wanted, nodes=(node,))
+    return _place(services, write, caller, wish, wanted)
+
+
+@router.put("/create/{kitchen}/{recipe}/{variation}", operation_id="order-create")
+def create_order(
+    *,
+    kitchen: str,
+    recipe: str,
+    variation: str,
+    caller: CallerDep,
+    services: ServicesDep,
+    write: WriteDep,
+    wanted: Annotated[schemas.NewOrder, Body(default_factory=schemas.NewOrder)],
+) -> Response:
+    """Order a variation; without a schedule in the body its own applies."""
+    wish = _wish(kitchen, recipe, variation, wanted, nodes=wanted.nodes())
+    return _place(services, write, caller, wish, wanted)
+
+
+@router.get("/status/{kitchen}", operation_id="order-status")
+def list_orders(
+    *,
+    kitchen: str,
+    request: Request,
+    caller: CallerDep,
+    session: SessionDep,
+    services: ServicesDep,
+    body: Annotated[dict[str, Any], Body(default_factory=dict)],
+) -> Response:
+    """A kitchen's orders with their newest runs, newest first."""
+    wanted = merged(request, body, schemas.StatusQuery)
+    projects.get_kitchen(session, caller, kitchen)
+    now = services.clock.now()
+    since = None if wanted.hours is None else now - timedelta(hours=min(wanted.hours, 876_000))
+    found = OrderFilter(
+        kitchen=kitchen,
+        source_path=wanted.recipe or None,
+        variation=wanted.variation or None,
+        states=_order_states(wanted.order_status),
+        run_states=_run_states(wanted.run_status),
+        since=since,
+    )
+    total, orders, held = _chosen(session, caller, found, wanted)
+    account = services.account
+    return ok(
+        {
+            "customer": account.organisation,
+            "repo": account.code,
+            "kitchenname": kitchen,
+            "total-orders": total,
+            "orders": [
+                render.order(order, account, parent_run=_parent(session, caller, order))
+                for order in orders
+            ],
+            "servings": {
+                order.uuid: {
+                    "total": len(held[order.id]),
+                    "servings": [render.run(run, now) for run in held[order.id][: wanted.runs]],
+                }
+                for order in orders
+            },
+        }
+    )
+
+
+@router.get("/servings/{kitchen}/{order}", operation_id="order-servings")
+def list_runs(
+    *,
+    kitchen: str,
+    order: str,
+    request: Request,
+    caller: CallerDep,
+    session: SessionDep,
+    services: ServicesDep,
+    body: Annotated[dict[str, Any], Body(default_factory=dict)],
+) -> Response:
+    """An order's runs, newest first; at most 10,000."""
+    wanted = merged(request, body, schemas.ServingsQuery)
+    projects.get_kitchen(session, caller, kitchen)
+    found = reading.find_order(session, caller, order, kitchen)
+    page = PageRequest(limit=min(wanted.count, _NEWEST))
+    rows = reading.list_runs(session, caller, RunFilter(order_id=found.id), page)
+    now = services.clock.now()
+    return ok({"servings": [render.run(row, now) for row in rows.items]})
+
+
+def _wish(
+    kitchen: str,
+    recipe: str,
+    variation: str,
+    wanted: schemas.NewOrder,
+    *,
+    nodes: tuple[str, ...] | None,
+) -> OrderWish:
+    """What the caller asks for; single nodes run now where nothing else is said."""
+    schedule = wanted.schedule_spec()
+    if schedule is None and nodes is not None:
+        schedule = ScheduleSpec()
+    return OrderWish(
+        kitchen=kitchen,
+        source_path=recipe,
+        variation=variation,
+        parameters=wanted.parameters,
+        schedule=schedule,
+        only_steps=nodes,
+        infrastructure=wanted.infrastructure,
+        source_date=wanted.source_date,
+        alerts=wanted.alert_addresses(),
+    )
+
+
+def _place(
+    services: ServicesDep, write: Write, caller: Caller, wish: OrderWish, wanted: schemas.NewOrder
+) -> Response:
+    """Place the order; the answer leaves after the commit and before the work."""
+    if wanted.owner_run is not None:
+        with services.database.reading() as session:
+            owner = reading.find_run(session, caller, wanted.owner_run)
+        wish = replace(wish, parent_run_id=owner.id)
+
+    def answer(made: Made) -> Response:
+        order_id = uuid_of(made.order_uid or "")
+        return ok(
+            {
+                "status": "success",
+                "order_id": order_id,
+                "serving_hid": order_id,
+                "variable_overrides": {**(wish.infrastructure or {}), **wish.parameters},
+            }
+        )
+
+    placed = runs.place_order(write.desk(answer), caller, wish)
+    return answer(Made(placed.order_uid, placed.run_uid))
+
+
+def _chosen(
+    session: Session, caller: Caller, found: OrderFilter, wanted: schemas.StatusQuery
+) -> tuple[int, Sequence[OrderView], dict[int, list[RunView]]]:
+    """How many orders match, the wished slice of them, and each one's runs, newest first."""
+    pattern = search_pattern(wanted.search)
+    if pattern is None and wanted.run_status is None:
+        page = PageRequest(limit=wanted.count, offset=wanted.start)
+        rows = reading.list_orders(session, caller, found, page)
+        return rows.total, rows.items, _runs_of(session, caller, rows.items, wanted)
+    matching = [
+        order
+        for order in _all_orders(session, caller, found)
+        if pattern is None or pattern.search(order.uuid)
+    ]
+    held = _runs_of(session, caller, matching, wanted)
+    if wanted.run_status is not None:
+        matching = [order for order in matching if held[order.id]]
+    return len(matching), matching[wanted.start : wanted.start + wanted.count], held
+
+
+def _all_orders(session: Session, caller: Caller, found: OrderFilter) -> list[OrderView]:
+    """The newest orders that match, at most 10,000: a search reads them all."""
+    orders: list[OrderView] = []
+    while len(orders) < _NEWEST:
+        page = PageRequest(limit=_SCAN, offset=len(orders))
+        rows = reading.list_orders(session, caller, found, page).items
+        orders.extend(rows)
+        if len(rows) < _SCAN:
+            break
+    return orders
+
+
+def _runs_of(
+    session: Session, caller: Caller, orders: Sequence[OrderView], wanted: schemas.StatusQuery
+) -> dict[int, list[RunView]]:
+    """Each order's runs of the wished status, newest first."""
+    held: dict[int, list[RunView]] = {order.id: [] for order in orders}
+    states = _run_states(wanted.run_status)
+    for start in range(0, len(orders), _SCAN):
+        ids = tuple(order.id for order in orders[start : start + _SCAN])
+        found = RunFilter(order_ids=ids, states=states)
+        for run in _all_runs(session, caller, found):
+            if wanted.run_status is None or run_status(run) == wanted.run_status:
+                held[run.order_id].append(run)
+    return held
+
+
+def _all_runs(session: Session, caller: Caller, found: RunFilter) -> list[RunView]:
+    runs_found: list[RunView] = []
+    while len(runs_found) < _NEWEST:
+        page = PageRequest(limit=_AT_ONCE, offset=len(runs_found))
+        rows = reading.list_runs(session, caller, found, page).items
+        runs_found.extend(rows)
+        if len(rows) < _AT_ONCE:
+            break
+    return runs_found
+
+
+def _order_states(status: str | None) -> frozenset[Any] | None:
+    if not status:
+        return None
+    states = order_states_of(status)
+    if not states:
+        raise Invalid(_unknown("orderStatus", status, list(ORDER_STATUS.values())))
+    return states
+
+
+def _run_states(status: str | None) -> frozenset[Any] | None:
+    if not status:
+        return None
+    states = run_states_of(status)
+    if not states:
+        raise Invalid(_unknown("orderRunStatus", status, [*RUN_STATUS.values(), RERAN]))
+    return states
+
+
+def _unknown(key: str, value: str, known: Sequence[str]) -> str:
+    return f"{key}: there is no status {value!r}; use one of {', '.join(known)}."
+
+
+def _parent(session: Session, caller: Caller, order: OrderView) -> str | None:
+    """The UUID of the run that ordered this one, if the caller may see it."""
+    if order.parent_run_id is None:
+        return None
+    try:
+        return reading.find_run(session, caller, order.parent_run_id).uuid
+    except NotFound:
+        return None

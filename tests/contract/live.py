@@ -1,0 +1,173 @@
+"""A real `galley serve` in a subprocess: on a free loopback port, with a data folder of its own."""
+
+import base64
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+GALLEY = str(Path(sys.executable).with_name("galley"))
+READY = re.compile(r"Galley is ready at (https?://\S+)")
+START_S = 60
+STOP_S = 40
+PASSWORD = "correct-horse-7-battery"
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(look: Callable[[], Any], *, seconds: float = 60, what: str = "it") -> Any:
+    """Look again and again until there is something to see; what was seen."""
+    deadline = time.monotonic() + seconds
+    while True:
+        seen = look()
+        if seen:
+            return seen
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come in {seconds} s")
+        time.sleep(0.03)
+
+
+@dataclass
+class Answer:
+    """What came back of one call."""
+
+    status: int
+    headers: Any
+    text: str
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.text)
+
+
+class Api:
+    """Calls one server as one user; a body given as an object is sent as JSON."""
+
+    def __init__(self, base: str, token: str | None = None, **headers: str) -> None:
+        self.base = base
+        self.token = token
+        auth = {"Authorization": f"Bearer {token}"} if token else {}
+        self._client = httpx2.Client(
+            base_url=base, headers={**auth, **headers}, timeout=60, trust_env=False
+        )
+
+    def call(self, method: str, path: str, body: Any = None, **extra: Any) -> Answer:
+        """One call; `content`, `headers` and `params` go through as they are."""
+        if body is not None:
+            extra["content"] = json.dumps(body)
+            extra["headers"] = {"Content-Type": "application/json", **extra.get("headers", {})}
+        got = self._client.request(method, path, **extra)
+        return Answer(got.status_code, got.headers, got.text)
+
+    def good(self, method: str, path: str, body: Any = None, **extra: Any) -> Any:
+        """A call that must be answered 200; its JSON."""
+        got = self.call(method, path, body, **extra)
+        assert got.status == 200, f"{method} {path}: {got.status} {got.text[:2000]}"
+        return got.json
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._client.close()
+
+
+@dataclass
+class Live:
+    """A running server."""
+
+    base: str
+    data: Path
+    process: subprocess.Popen[str]
+    environment: dict[str, str]
+    lines: list[str] = field(default_factory=list)
+
+    def run(self, *argv: str, stdin: str = "") -> str:
+        """Run the `galley` program beside the server, on the same data; its output."""
+        done = subprocess.run(
+            [GALLEY, *argv, "--data", str(self.data)],
+            input=stdin, capture_output=True, text=True, env=self.environment, timeout=60,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"galley {' '.join(argv)}: {done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
+    def add_user(self, email: str, *, admin: bool = False, password: str = PASSWORD) -> str:
+        """Create a user; its e-mail address."""
+        role = ["--admin"] if admin else []
+        self.run("user", "add", email, "--password-stdin", *role, stdin=password)
+        return email
+
+    def add_token(self, email: str, kind: str, *extra: str) -> str:
+        """Make a token of a kind; the text that is shown once."""
+        return self.run("token", "add", "--user", email, "--kind", kind, *extra)
+
+    def log_in(self, email: str, password: str = PASSWORD) -> Api:
+        """A caller with a fresh session token."""
+        with httpx2.Client(base_url=self.base, trust_env=False) as client:
+            got = client.post("/v2/login", data={"username": email, "password": password})
+        assert got.status_code == 200, got.text
+        return Api(self.base, got.text)
+
+    def pair(self, email: str, *extra: str) -> Api:
+        """A caller with an API-token pair, by HTTP Basic."""
+        text = self.add_token(email, "datakitchen", *extra)
+        return Api(self.base, Authorization="Basic " + base64.b64encode(text.encode()).decode())
+
+
+@contextmanager
+def serve(data: Path, *options: str, **environment: str) -> Iterator[Live]:
+    """Start a server, wait for its line, and stop it at the end."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("GALLEY_")}
+    env |= {"GALLEY_DATA": str(data), **environment}
+    process = subprocess.Popen(
+        [GALLEY, "serve", "--data", str(data), "--host", "127.0.0.1",
+         "--port", str(free_port()), *options],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env,
+        start_new_session=True,
+    )  # fmt: skip
+    live = Live("", data, process, env)
+    is_ready = threading.Event()
+
+    def listen() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            live.lines.append(line)
+            if match := READY.search(line):
+                live.base = match[1].rstrip("/")
+                is_ready.set()
+        is_ready.set()
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        is_ready.wait(START_S)
+        assert live.base, f"galley serve did not get ready:\n{''.join(live.lines[-80:])}"
+        yield live
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(STOP_S)
+        listener.join(STOP_S)
+        if process.stdout is not None:
+            process.stdout.close()
