@@ -175,12 +175,17 @@ def _postgres(url: URL, pool_size: int) -> Engine:
 
 def after_commit(session: Session, act: Callable[[], None]) -> None:
     """Do something once the session's transaction is committed; after a rollback it never is."""
+    waiting = [act]
 
     @event.listens_for(session, "after_commit")
     def _done(committed: Session) -> None:
-        if not committed.in_nested_transaction():
-            event.remove(session, "after_commit", _done)
-            act()
+        if waiting and not committed.in_nested_transaction():
+            waiting.pop()()
+
+    @event.listens_for(session, "after_soft_rollback")
+    def _undone(rolled_back: Session, _previous: Any) -> None:
+        if not rolled_back.in_nested_transaction():
+            waiting.clear()
 
 
 def sqlite_is_safe() -> bool:

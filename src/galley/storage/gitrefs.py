@@ -104,7 +104,8 @@ class References:
     def _remove(self, name: str, old: str) -> None:
         ref = Ref(name.encode())
         self._patiently(lambda: self._refs.remove_if_equals(ref, ObjectID(old.encode())))
-        fsync_folder((self._folder / name).parent)
+        folder = (self._folder / name).parent
+        fsync_folder(folder if folder.exists() else self._folder / "refs")
 
     def _under(self, prefix: str) -> dict[str, str]:
         found = self._refs.as_dict(Ref(prefix.rstrip("/").encode()))

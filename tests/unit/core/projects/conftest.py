@@ -1,0 +1,70 @@
+"""A seeded account with a repository, and callers of each sort."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from galley.core.caller import Caller
+from galley.core.identity.policy import JUDGE
+from galley.core.projects.operations import seed_account
+from galley.kit.clock import ManualClock
+from galley.storage.db import Database
+from galley.storage.git import GitStore
+
+People = Callable[..., Caller]
+
+
+@pytest.fixture
+def people() -> People:
+    """Callers by login; a member unless roles are given."""
+
+    def one(login: str, *roles: str) -> Caller:
+        return Caller(
+            judge=JUDGE,
+            user_id=sum(login.encode()),
+            login=f"{login}@example.org",
+            name=login.title(),
+            roles=frozenset(roles or {"member"}),
+        )
+
+    return one
+
+
+@pytest.fixture
+def ann(people: People) -> Caller:
+    return people("ann")
+
+
+@pytest.fixture
+def admin(people: People) -> Caller:
+    return people("root", "admin")
+
+
+@pytest.fixture
+def repositories(tmp_path: Path) -> GitStore:
+    return GitStore(tmp_path / "repositories")
+
+
+@pytest.fixture
+def account(database: Database, repositories: GitStore, manual_clock: ManualClock) -> Database:
+    """The database after the account was seeded."""
+    seed_account(database, repositories, manual_clock)
+    return database
+
+
+@pytest.fixture(autouse=True)
+def templates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Templates of our own, so that these tests hold whatever the real ones become."""
+
+    def plain(name: str, description: str) -> dict[str, bytes]:
+        return {
+            "description.json": f'{{"name": "{name}", "text": "{description}"}}'.encode(),
+            "nodes/first/notebook.json": b"{}",
+        }
+
+    ours = ModuleType("galley.core.recipes.templates")
+    ours.TEMPLATES = {"qs1": plain, "other": lambda _n, _d: {"x": b"1"}}  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, ours.__name__, ours)
