@@ -6,7 +6,7 @@ underscores in a variable (`GALLEY_LIMITS__BODY_BYTES`) and as a table in the fi
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, field_validator, model_validator
@@ -80,25 +80,6 @@ class AccountSettings(BaseModel):
     support_email: str = Field(default="", description="Whom users ask.")
 
 
-class MailSettings(BaseModel):
-    """How alerts are sent. Without a host no mail is sent, and alerts say so in the log."""
-
-    model_config = {"extra": "forbid", "frozen": True}
-
-    host: str = Field(default="", description="The SMTP server.")
-    port: int = Field(default=25, ge=1, le=65535, description="Its port.")
-    user: str = Field(default="", description="The name to sign in with; empty: do not sign in.")
-    password: str = Field(default="", repr=False, description="Its password.")
-    tls: str = Field(
-        default="opportunistic",
-        pattern="^(none|opportunistic|starttls|implicit)$",
-        description="`opportunistic` (STARTTLS where offered), `starttls`, `implicit` or `none`.",
-    )
-    sender: str = Field(
-        default="galley@localhost", description="The address that alerts come from."
-    )
-
-
 class Settings(BaseSettings):
     """Everything that `galley serve` can be told."""
 
@@ -141,6 +122,26 @@ class Settings(BaseSettings):
     private_networks: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Private networks (CIDR) that recipes and webhooks may reach."
     )
+    keep_days: int | None = Field(
+        default=92, ge=1, description="How long finished orders and runs are kept."
+    )
+    smtp_host: str | None = Field(
+        default=None, description="The mail server for alerts; without it no mail is sent."
+    )
+    smtp_port: int = Field(default=25, ge=1, le=65535, description="Its port.")
+    smtp_security: Literal["none", "starttls", "tls"] = Field(
+        default="none", description="How the connection to it is encrypted."
+    )
+    smtp_user: str | None = Field(default=None, description="The name to sign in there with.")
+    smtp_password: str | None = Field(default=None, repr=False, description="And the password.")
+    smtp_sender: str = Field(
+        default="galley@localhost", description="The address that alerts come from."
+    )
+    webhook_key: str | None = Field(
+        default=None,
+        repr=False,
+        description="Signs webhooks; without it, derived from the secret key.",
+    )
     metrics_token: str | None = Field(
         default=None,
         repr=False,
@@ -151,7 +152,6 @@ class Settings(BaseSettings):
         default="info", pattern="^(debug|info|warning|error)$", description="See name."
     )
     account: AccountSettings = Field(default_factory=AccountSettings, description="Its names.")
-    mail: MailSettings = Field(default_factory=MailSettings, description="How alerts go out.")
     limits: Limits = Field(default_factory=Limits, description="How much is too much.")
 
     @classmethod

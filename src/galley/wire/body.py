@@ -67,10 +67,9 @@ class LenientBody:
                 response.headers["Connection"] = "close"
             await response(scope, receive, send)
             return
-        state = {**scope.get("state", {}), "document": document}
-        headers = _headers_for(scope["headers"], len(body))
-        inner = {**scope, "state": state, "headers": headers}
-        await self._app(inner, _replay(body, receive), send)
+        scope.setdefault("state", {})["document"] = document
+        scope["headers"] = _headers_for(scope["headers"], len(body))
+        await self._app(scope, _replay(body, receive), send)
 
     async def _parsed(self, scope: Scope, raw: bytes) -> tuple[Any, bytes]:
         kind = _header(scope, b"content-type")
@@ -142,7 +141,7 @@ def parse_json(text: bytes, *, depth: int = 64) -> Any:
         if b"{" in text:
             json.loads(text, object_pairs_hook=_refuse_twins)
         if _NUL.search(text):
-            raise ValueError("a text holds the character NUL")
+            raise Invalid("A text in the body holds the character NUL.")
     except RecursionError:
         raise _too_deep(depth) from None
     except UnicodeDecodeError as error:

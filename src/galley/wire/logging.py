@@ -1,0 +1,55 @@
+"""Structured logs: one JSON object a line on standard error, without credentials."""
+
+import logging
+import sys
+from typing import Any, TextIO
+
+import structlog
+
+from galley.wire.redaction import redact_event
+
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+def configure_logging(level: str = "info", *, stream: TextIO | None = None) -> None:
+    """Send all logs, ours and the libraries', to standard error as JSON."""
+    out = stream or sys.stderr
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        redact_event,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.JSONRenderer(default=str)],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.PrintLoggerFactory(file=out),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[_name_logger, *shared],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(default=str),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(max(_LEVELS[level], logging.INFO))
+    for name, least in (("uvicorn.error", logging.WARNING), ("uvicorn.access", logging.CRITICAL)):
+        library = logging.getLogger(name)
+        library.handlers = []
+        library.propagate = True
+        library.setLevel(least)
+
+
+def _name_logger(_logger: Any, _method: str, event: Any) -> Any:
+    record = event.get("_record")
+    if record is not None:
+        event["logger"] = record.name
+    return event
