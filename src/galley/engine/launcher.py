@@ -33,7 +33,8 @@ SecretLookup = Callable[[LiveRun, frozenset[str]], dict[str, str]]
 class Launcher:
     """Implements the writer's `Acts` and the executors' `ExecutorEvents`.
 
-    `executors` are named as the ledger's workers are; `secrets` resolves references for a run.
+    `executors` are named as the ledger's workers are; `secrets` resolves references for a run;
+    `is_remote` knows the workers of other processes.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Launcher:
         roots: tuple[str, ...] = (),
         mail: Callable[[], None] = lambda: None,
         reschedule: Callable[[], None] = lambda: None,
+        is_remote: Callable[[str], bool] = lambda _worker: False,
     ) -> None:
         self._writer = writer
         self._executors = executors
@@ -58,6 +60,7 @@ class Launcher:
         self._roots = (str(folders.files), *roots)
         self._mail = mail
         self._reschedule = reschedule
+        self._is_remote = is_remote
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="galley-launcher")
 
     def close(self) -> None:
@@ -110,6 +113,8 @@ class Launcher:
         self._writer.send(msg.Lost(int(key), fence, reason))
 
     def _launch(self, run: LiveRun, step: LiveStep, *, adopt: bool) -> None:
+        if self._is_remote(step.attempt.worker or ""):
+            return  # that worker looks for its work itself
         task = self._task(run, step)
         references = frozenset(find_references([task.variables, task.body, task.text]))
         tree = run.plan.source.tree

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import structlog
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from galley.core.errors import Conflict, GalleyError, NoSpace, Unavailable
 from galley.core.runs import messages as msg
+from galley.core.runs.leadership import LeadershipLostError
 from galley.core.runs.ledger import Applied, Ledger
 from galley.core.runs.live import LiveRun, LiveStep
 from galley.core.runs.turn import Turn
@@ -27,7 +29,7 @@ from galley.storage.db import Database, is_disk_full
 MAX_BATCH = 500
 _RETRY_S = 0.5
 _TICK_S = 1.0
-_REPORTS = (msg.Started, msg.Finished, msg.Lost, msg.Tick)
+_REPORTS = (msg.Started, msg.Finished, msg.Lost, msg.Tick, msg.WorkersSeen)
 log = structlog.get_logger("galley.writer")
 
 
@@ -59,11 +61,34 @@ class Acts(Protocol):
         ...
 
 
+class Guard(Protocol):
+    """What several servers on one database add to each transaction; see `engine.cluster`."""
+
+    def check(self, connection: Connection) -> None:
+        """Renew this server's right to write.
+
+        Raises:
+            LeadershipLostError: another server writes now.
+        """
+        ...
+
+    def conclude(
+        self, connection: Connection, replies: Sequence[tuple[str, Any]], turn: Turn
+    ) -> None:
+        """Write the replies of messages that came through the inbox, and tell other servers."""
+        ...
+
+    def deposed(self, letters: "Sequence[Letter]") -> None:
+        """Take over the messages that this server may not apply any more."""
+        ...
+
+
 @dataclass(slots=True)
-class _Letter:
-    """A message with the future of whoever waits for it."""
+class Letter:
+    """A message with the future of whoever waits for it; `uid` names its inbox row, if any."""
 
     message: Any
+    uid: str | None = None
     reply: "Future[Any]" = field(default_factory=Future)
 
 
@@ -73,18 +98,20 @@ class Writer:
     `start` loads the ledger, adopts what an earlier server left, and begins to serve.
     """
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, guard: Guard | None = None) -> None:
         self.ledger = Ledger()
+        self._guard = guard
         self._database = database
         self._clock = clock
         self._acts: Acts | None = None
-        self._inbox: queue.SimpleQueue[_Letter | None] = queue.SimpleQueue()
-        self._carried: list[_Letter] = []
+        self._inbox: queue.SimpleQueue[Letter | None] = queue.SimpleQueue()
+        self._carried: list[Letter] = []
         self._listeners: dict[int | None, list[Callable[[int], None]]] = {}
         self._listeners_lock = threading.Lock()
         self._thread = threading.Thread(target=self._serve, name="galley-writer", daemon=True)
         self._stopping = threading.Event()
         self.is_healthy = False
+        self.is_leading = False
 
     def start(self, acts: Acts) -> None:
         """Read the runs under way, adopt their attempts, and serve.
@@ -93,13 +120,15 @@ class Writer:
             Unavailable: the database does not answer.
         """
         self._acts = acts
-        letter = _Letter(msg.Tick())
+        letter = Letter(msg.Tick())
         try:
-            applied = self._transact([letter.message])
+            applied = self._transact([letter])
         except SQLAlchemyError as error:
             raise Unavailable(f"The database does not answer: {error}") from error
         self._conclude([letter], applied)
-        self._thread.start()
+        self.is_leading = True
+        if not self._thread.is_alive():
+            self._thread.start()
 
     def stop(self, timeout_s: float = 10.0) -> None:
         """Commit what is queued, then end the thread."""
@@ -110,7 +139,7 @@ class Writer:
 
     def send(self, message: Any) -> "Future[Any]":
         """Queue a message; see `ports.RunWriter.send`."""
-        letter = _Letter(message)
+        letter = Letter(message)
         if self._stopping.is_set() and not isinstance(message, _REPORTS):
             letter.reply.set_exception(
                 Unavailable("The server is shutting down; try again shortly.", retry_after_s=5)
@@ -132,6 +161,10 @@ class Writer:
             raise Unavailable(
                 "The run ledger is busy and did not answer in time.", retry_after_s=5
             ) from error
+
+    def post(self, letter: Letter) -> None:
+        """Queue a letter as it is; for messages that came through the inbox."""
+        self._inbox.put(letter)
 
     def queue_length(self) -> int:
         """How many messages wait."""
@@ -162,14 +195,14 @@ class Writer:
             if is_last and self._stopping.is_set() and not self.is_healthy:
                 return
 
-    def _collect(self) -> tuple[list[_Letter], bool]:
+    def _collect(self) -> tuple[list[Letter], bool]:
         """The next messages, a failed commit's first; and whether they are the last."""
         batch, self._carried = self._carried, []
         wait = self._patience() if not batch else _RETRY_S
         try:
             letter = self._inbox.get(timeout=wait)
         except queue.Empty:
-            return batch or [_Letter(msg.Tick())], False
+            return batch or [Letter(msg.Tick())], False
         while True:
             if letter is None:
                 return batch, True
@@ -191,10 +224,12 @@ class Writer:
             waits.append(_TICK_S)
         return min(waits) if waits else None
 
-    def _commit(self, batch: list[_Letter]) -> None:
+    def _commit(self, batch: list[Letter]) -> None:
         """One transaction for the batch; if it fails, one for each message."""
         try:
-            applied = self._transact([letter.message for letter in batch])
+            applied = self._transact(batch)
+        except LeadershipLostError:
+            self._step_down(batch)
         except IntegrityError:
             self.ledger.reset()
             self._commit_singly(batch)
@@ -211,11 +246,13 @@ class Writer:
         else:
             self._conclude(batch, applied)
 
-    def _commit_singly(self, batch: list[_Letter]) -> None:
+    def _commit_singly(self, batch: list[Letter]) -> None:
         """One of the messages cannot be stored; find out which, and let the others pass."""
         for letter in batch:
             try:
-                applied = self._transact([letter.message])
+                applied = self._transact([letter])
+            except LeadershipLostError:
+                self._step_down([letter])
             except IntegrityError as error:
                 self.ledger.reset()
                 refusal = Conflict("Somebody else made the same change first; read it and retry.")
@@ -231,19 +268,35 @@ class Writer:
             else:
                 self._conclude([letter], applied)
 
-    def _transact(self, messages: Sequence[Any]) -> Applied:
+    def _transact(self, letters: Sequence[Letter]) -> Applied:
+        guard = self._guard
         with self._database.connection() as connection:
+            if guard is not None:
+                guard.check(connection)
+            messages = [letter.message for letter in letters]
             applied = self.ledger.apply(connection, messages, self._clock.now())
+            if guard is not None:
+                pairs = zip(letters, applied.replies, strict=True)
+                answered = [(letter.uid, reply) for letter, reply in pairs if letter.uid]
+                guard.conclude(connection, answered, applied.turn)
             failpoint("writer.before_commit")
         failpoint("writer.after_commit")
         return applied
 
-    def _give_back(self, batch: list[_Letter], error: Exception) -> None:
+    def _step_down(self, batch: list[Letter]) -> None:
+        """Another server leads: its inbox gets what this one may not write."""
+        self.ledger.reset()
+        self.is_leading = False
+        if self._guard is not None:
+            self._guard.deposed([*self._carried, *batch])
+        self._carried.clear()
+
+    def _give_back(self, batch: list[Letter], error: Exception) -> None:
         """Nothing was kept: senders are told, executors' reports are kept for the next try."""
         self.is_healthy = False
         log.warning("commit_failed", error=str(error), messages=len(batch))
         for letter in batch:
-            if isinstance(letter.message, _REPORTS):
+            if isinstance(letter.message, _REPORTS) or letter.uid is not None:
                 self._carried.append(letter)
             elif is_disk_full(error):
                 letter.reply.set_exception(
@@ -258,7 +311,7 @@ class Writer:
                     )
                 )
 
-    def _conclude(self, batch: list[_Letter], applied: Applied) -> None:
+    def _conclude(self, batch: list[Letter], applied: Applied) -> None:
         """After the commit: answers first, then acts."""
         self.is_healthy = True
         for letter, reply in zip(batch, applied.replies, strict=True):
@@ -285,9 +338,10 @@ class Writer:
             if turn.has_schedules:
                 acts.reschedule()
         for run_id in turn.touched:
-            self._tell(run_id)
+            self.tell(run_id)
 
-    def _tell(self, run_id: int) -> None:
+    def tell(self, run_id: int) -> None:
+        """Tell the listeners of a run that it changed."""
         with self._listeners_lock:
             listeners = [*self._listeners.get(run_id, ()), *self._listeners.get(None, ())]
         for listener in listeners:

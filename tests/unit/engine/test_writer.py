@@ -130,10 +130,10 @@ def test_a_lost_database_tells_callers_and_keeps_reports(
     broken = threading.Event()
     broken.set()
 
-    def transact(self: Writer, messages: Any) -> Any:
+    def transact(self: Writer, letters: Any) -> Any:
         if broken.is_set():
             raise OperationalError("commit", {}, Exception("server closed the connection"))
-        return real(self, messages)
+        return real(self, letters)
 
     monkeypatch.setattr(Writer, "_transact", transact)
     with pytest.raises(Unavailable) as caught:

@@ -52,6 +52,7 @@ class Ledger:
             msg.Finished: self._finished,
             msg.Lost: self._lost,
             msg.Tick: self._tick,
+            msg.WorkersSeen: self._workers_seen,
         }
 
     @property
@@ -183,6 +184,19 @@ class Ledger:
     def _after_attempt(self, run: LiveRun, step: LiveStep) -> None:
         self._by_attempt[step.attempt.id] = (run, step)
         self.dispatcher.unpark(run)
+
+    def _workers_seen(self, turn: Turn, message: msg.WorkersSeen) -> None:
+        """Give room to workers that live; what dead ones held is lost, and may run elsewhere."""
+        for worker in message.workers:
+            if worker.is_alive:
+                self.dispatcher.set_worker(worker.name, worker.slots, worker.tags)
+                continue
+            self.dispatcher.drop_worker(worker.name)
+            for run in self.live_runs:
+                for step in list(run.living()):
+                    if step.attempt.worker == worker.name:
+                        reason = f"the worker {worker.name} stopped reporting"
+                        self._lost(turn, msg.Lost(step.attempt.id, step.attempt.fence, reason))
 
     def _tick(self, turn: Turn, _message: msg.Tick) -> None:
         """Look at the clock: runs that take too long tell somebody, or stop."""

@@ -164,6 +164,21 @@ class Lost(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     reason: str
 
 
+class WorkerSeen(msgspec.Struct, frozen=True):
+    """What is known of one worker: its room, its tags, and whether its lease still runs."""
+
+    name: str
+    slots: int
+    tags: tuple[str, ...]
+    is_alive: bool
+
+
+class WorkersSeen(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """The workers that reported: new ones get work, attempts of dead ones are lost."""
+
+    workers: tuple[WorkerSeen, ...]
+
+
 class Tick(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     """Time has passed: waiting retries that are due, deadlines of runs, free slots."""
 
@@ -192,5 +207,6 @@ Message = (
     | Started
     | Finished
     | Lost
+    | WorkersSeen
     | Tick
 )

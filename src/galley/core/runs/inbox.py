@@ -1,0 +1,133 @@
+"""Messages from servers that do not lead, and from workers: rows that the leader takes in order.
+
+The row is the sender's commit; the leader writes its reply in the transaction that applies the
+message, so that a message takes effect exactly once however often either side dies.
+"""
+
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from galley.core import errors
+from galley.core.errors import GalleyError, Issue
+from galley.core.runs import messages as msg
+from galley.core.runs import models
+from galley.kit.ids import new_uid
+
+CHANNEL = "galley_inbox"
+REPLIES = "galley_reply"
+TOUCHED = "galley_touched"
+_decoder = msgspec.msgpack.Decoder(msg.Message)
+_ERRORS: dict[str, type[GalleyError]] = {
+    kind.__name__: kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, GalleyError)
+}
+
+
+_IDS_AT_ONCE = 300  # a notice holds 8,000 bytes
+
+
+@dataclass(frozen=True, slots=True)
+class InboxMessage:
+    """One row of the inbox, decoded."""
+
+    uid: str
+    message: Any
+
+
+def put(connection: Connection, message: Any, now: datetime) -> str:
+    """Leave a message for the leader; wakes it after the commit. The row's uid."""
+    uid = new_uid()
+    row = {
+        "uid": uid,
+        "kind": type(message).__name__,
+        "body": base64.b64encode(msgspec.msgpack.encode(message)).decode(),
+        "created_at": now,
+    }
+    connection.execute(models.inbox.insert(), row)
+    connection.execute(sa.text("select pg_notify(:channel, '')"), {"channel": CHANNEL})
+    return uid
+
+
+def take(connection: Connection, limit: int) -> list[InboxMessage]:
+    """The oldest messages that nobody has answered yet."""
+    box = models.inbox
+    query = (
+        sa.select(box.c.uid, box.c.body)
+        .where(box.c.done_at.is_(None))
+        .order_by(box.c.created_at, box.c.uid)
+        .limit(limit)
+    )
+    return [
+        InboxMessage(row.uid, _decoder.decode(base64.b64decode(row.body)))
+        for row in connection.execute(query)
+    ]
+
+
+def answer(connection: Connection, replies: Sequence[tuple[str, Any]], now: datetime) -> None:
+    """Write the replies of messages that this transaction applies, and wake their senders."""
+    box = models.inbox
+    statement = box.update().where(box.c.uid == sa.bindparam("row_uid"))
+    rows = [
+        {"row_uid": uid, "reply": _encode(reply).decode(), "done_at": now} for uid, reply in replies
+    ]
+    connection.execute(statement, rows)
+    notify = sa.text("select pg_notify(:channel, :uid)")
+    for uid, _ in replies:
+        connection.execute(notify, {"channel": REPLIES, "uid": uid})
+
+
+def announce(connection: Connection, run_ids: Iterable[int]) -> None:
+    """Tell the other servers which runs this transaction changes."""
+    notify = sa.text("select pg_notify(:channel, :runs)")
+    ids = [str(run_id) for run_id in run_ids]
+    for start in range(0, len(ids), _IDS_AT_ONCE):
+        runs = ",".join(ids[start : start + _IDS_AT_ONCE])
+        connection.execute(notify, {"channel": TOUCHED, "runs": runs})
+
+
+def read_reply(connection: Connection, uid: str) -> tuple[bool, Any]:
+    """Whether the message was answered, and the reply or the GalleyError to raise."""
+    box = models.inbox
+    row = connection.execute(sa.select(box.c.reply, box.c.done_at).where(box.c.uid == uid)).first()
+    if row is None or row.done_at is None:
+        return False, None
+    return True, _decode(row.reply)
+
+
+def purge(connection: Connection, before: datetime) -> int:
+    """Forget answered messages of long ago; how many."""
+    box = models.inbox
+    return connection.execute(box.delete().where(box.c.done_at < before)).rowcount
+
+
+def _encode(reply: Any) -> bytes:
+    if isinstance(reply, GalleyError):
+        told = {
+            "error": type(reply).__name__,
+            "message": reply.message,
+            "issues": [[i.file, i.description, i.severity] for i in reply.issues],
+            "retry_after_s": reply.retry_after_s,
+        }
+        return msgspec.json.encode(told)
+    if isinstance(reply, msg.Submitted):
+        return msgspec.json.encode({"submitted": msgspec.to_builtins(reply)})
+    return msgspec.json.encode({"value": reply})
+
+
+def _decode(text: str) -> Any:
+    told = msgspec.json.decode(text)
+    if "error" in told:
+        kind = _ERRORS.get(told["error"], GalleyError)
+        issues = [Issue(*issue) for issue in told["issues"]]
+        return kind(told["message"], issues=issues, retry_after_s=told["retry_after_s"])
+    if "submitted" in told:
+        return msgspec.convert(told["submitted"], msg.Submitted)
+    return told["value"]

@@ -1,0 +1,242 @@
+"""Several servers on one Postgres: one leads and writes the ledger, the others leave messages.
+
+Each server runs one `Cluster`. It leads when nobody does, takes messages out of the inbox while
+it leads, and otherwise puts its own there and waits for the replies. Notices (LISTEN/NOTIFY) make
+it quick; a look around every two seconds makes it sure.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import psycopg
+import structlog
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from galley.core.errors import GalleyError, Unavailable
+from galley.core.runs import inbox, leadership
+from galley.core.runs import messages as msg
+from galley.core.runs.turn import Turn
+from galley.engine.writer import MAX_BATCH, Acts, Letter, Writer
+from galley.kit.clock import Clock
+from galley.storage.db import Database
+
+LEASE_S = 10.0
+BEAT_S = 2.0
+WORK = "galley_work"
+log = structlog.get_logger("galley.cluster")
+
+
+class Cluster:
+    """This server's part in the cluster. Implements `ports.RunWriter`, `ports.RunFeed`, `Guard`.
+
+    `holder` names the server, uniquely. `on_lead` is called with True when it begins to lead and
+    with False when it stops, so that the scheduler, mailer and sweeper run on the leader only.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        holder: str,
+        *,
+        on_lead: Callable[[bool], None] = lambda _leads: None,
+    ) -> None:
+        self.writer = Writer(database, clock, guard=self)
+        self.holder = holder
+        self._database = database
+        self._clock = clock
+        self._on_lead = on_lead
+        self._acts: Acts | None = None
+        self._epoch: int | None = None
+        self._waiting: dict[str, Future[Any]] = {}
+        self._fed: set[str] = set()
+        self._lock = threading.Lock()
+        self._beating = threading.Lock()
+        self._stopping = threading.Event()
+        self._wakers: list[Callable[[], None]] = []
+        self._thread = threading.Thread(target=self._serve, name="galley-cluster", daemon=True)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this server writes the ledger now, as far as it knows."""
+        return self._epoch is not None and self.writer.is_leading
+
+    def start(self, acts: Acts) -> None:
+        """Take part: lead at once if nobody does."""
+        self._acts = acts
+        self._beat()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Leave in good order: what is queued is committed, and another server may lead at once."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(BEAT_S + 5)
+        if self.leads:
+            self.writer.stop()
+            with self._database.connection() as connection:
+                leadership.release(connection, self.holder, self._epoch or 0)
+
+    def send(self, message: Any) -> "Future[Any]":
+        """See `ports.RunWriter.send`: to the own writer, or through the inbox."""
+        if self.leads:
+            return self.writer.send(message)
+        return self._leave(message)
+
+    def call(self, message: Any, *, timeout_s: float = 30.0) -> Any:
+        """See `ports.RunWriter.call`."""
+        try:
+            return self.send(message).result(timeout_s)
+        except TimeoutError as error:
+            raise Unavailable(
+                "No server leads at the moment; the request stays queued.", retry_after_s=5
+            ) from error
+
+    def subscribe(self, run_id: int | None, listener: Callable[[int], None]) -> Callable[[], None]:
+        """See `ports.RunFeed.subscribe`."""
+        return self.writer.subscribe(run_id, listener)
+
+    def on_work(self, waker: Callable[[], None]) -> None:
+        """Call `waker` whenever workers should look for work."""
+        self._wakers.append(waker)
+
+    def check(self, connection: Connection) -> None:
+        """See `writer.Guard`."""
+        if self._epoch is None:
+            raise leadership.LeadershipLostError("this server does not lead")
+        leadership.hold(connection, self.holder, self._epoch, LEASE_S)
+
+    def conclude(
+        self, connection: Connection, replies: Sequence[tuple[str, Any]], turn: Turn
+    ) -> None:
+        """See `writer.Guard`."""
+        if replies:
+            inbox.answer(connection, replies, self._clock.now())
+        inbox.announce(connection, sorted(turn.touched))
+        if turn.starts or turn.kills:
+            connection.exec_driver_sql(f"notify {WORK}")
+
+    def deposed(self, letters: Sequence[Letter]) -> None:
+        """See `writer.Guard`: the new leader finds in the inbox what this one could not write."""
+        log.warning("leadership_lost", holder=self.holder, messages=len(letters))
+        self._epoch = None
+        with self._lock:
+            self._fed.clear()
+        self._on_lead(False)
+        for letter in letters:
+            if letter.uid is None and not isinstance(letter.message, msg.Tick | msg.WorkersSeen):
+                self._leave(letter.message, letter.reply)
+
+    def _leave(self, message: Any, reply: "Future[Any] | None" = None) -> "Future[Any]":
+        """Put a message into the inbox; its future resolves when the leader has answered."""
+        reply = reply if reply is not None else Future()
+        try:
+            with self._database.connection() as connection:
+                uid = inbox.put(connection, message, self._clock.now())
+        except SQLAlchemyError:
+            reply.set_exception(
+                Unavailable("The database does not answer; nothing was kept.", retry_after_s=5)
+            )
+            return reply
+        with self._lock:
+            self._waiting[uid] = reply
+        self._collect(uid)
+        return reply
+
+    def _collect(self, uid: str) -> None:
+        """Resolve a waiting future if its reply is there."""
+        with self._lock:
+            if uid not in self._waiting:
+                return
+        with self._database.connection() as connection:
+            is_done, reply = inbox.read_reply(connection, uid)
+        if not is_done:
+            return
+        with self._lock:
+            future = self._waiting.pop(uid, None)
+        if future is None:
+            return
+        if isinstance(reply, GalleyError):
+            future.set_exception(reply)
+        else:
+            future.set_result(reply)
+
+    def _serve(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                address = self._database.url.set(drivername="postgresql")
+                with psycopg.connect(
+                    address.render_as_string(hide_password=False), autocommit=True
+                ) as connection:
+                    for channel in (inbox.CHANNEL, inbox.REPLIES, inbox.TOUCHED, WORK):
+                        connection.execute(f"listen {channel}")
+                    self._attend(connection)
+            except (psycopg.Error, SQLAlchemyError) as error:
+                log.warning("cluster_trouble", error=str(error))
+                self._stopping.wait(1.0)
+
+    def _attend(self, connection: "psycopg.Connection[Any]") -> None:
+        while not self._stopping.is_set():
+            self._beat()
+            for notice in connection.notifies(timeout=BEAT_S, stop_after=1):
+                self._heed(notice.channel, notice.payload)
+
+    def _heed(self, channel: str, payload: str) -> None:
+        if channel == inbox.REPLIES:
+            self._collect(payload)
+        elif channel == inbox.TOUCHED and not self.leads:
+            for run_id in filter(None, payload.split(",")):
+                self.writer.tell(int(run_id))
+        elif channel == WORK:
+            for waker in self._wakers:
+                waker()
+
+    def _beat(self) -> None:
+        """Lead if nobody does; while leading, renew the lease and look at inbox and workers."""
+        with self._beating:
+            self._look_around()
+
+    def _look_around(self) -> None:
+        if self._epoch is None:
+            self._try_to_lead()
+        if self.leads:
+            self._feed()
+            with self._database.connection() as connection:
+                workers = leadership.list_workers(connection)
+            seen = tuple(
+                msg.WorkerSeen(w.name, w.slots, tuple(sorted(w.tags)), w.is_alive) for w in workers
+            )
+            self.writer.send(msg.WorkersSeen(seen))
+        with self._lock:
+            waiting = list(self._waiting)
+        for uid in waiting:
+            self._collect(uid)
+        for waker in self._wakers:
+            waker()
+
+    def _try_to_lead(self) -> None:
+        with self._database.connection() as connection:
+            epoch = leadership.acquire(connection, self.holder, LEASE_S)
+        if epoch is None or self._acts is None:
+            return
+        self._epoch = epoch
+        log.info("leading", holder=self.holder, epoch=epoch)
+        try:
+            self.writer.start(self._acts)
+        except (leadership.LeadershipLostError, Unavailable):
+            self._epoch = None
+            return
+        self._on_lead(True)
+
+    def _feed(self) -> None:
+        """Give the writer what came into the inbox and is not with it yet."""
+        with self._database.connection() as connection:
+            found = inbox.take(connection, MAX_BATCH)
+        with self._lock:
+            fresh = [entry for entry in found if entry.uid not in self._fed]
+            self._fed = {entry.uid for entry in found}
+        for entry in fresh:
+            self.writer.post(Letter(entry.message, uid=entry.uid))

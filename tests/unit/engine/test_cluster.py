@@ -1,0 +1,179 @@
+"""Several servers on one Postgres: one leader, an inbox, and no write by a leader that is over."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from tests.unit.engine.test_writer import InstantActs, count, submit
+
+from galley.core.errors import NotFound
+from galley.core.runs import leadership, models
+from galley.core.runs import messages as msg
+from galley.core.runs.ports import Capabilities
+from galley.core.runs.task import Outcome
+from galley.engine.cluster import Cluster
+from galley.engine.worker import WorkerLoop
+from galley.kit.clock import SystemClock
+from galley.storage.db import Database
+
+
+class Elsewhere(InstantActs):
+    """Acts of a server whose attempts all run on other workers."""
+
+    def start(self, run: Any, step: Any) -> None:
+        self.started.append((step.attempt.id, step.attempt.fence))
+
+
+class Offer:
+    """An executor that only says what it offers."""
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities("local", 4, frozenset({"gpu"}), ())
+
+
+@pytest.fixture
+def join(postgres_database: Database) -> Iterator[Callable[[str], Cluster]]:
+    made: list[Cluster] = []
+    opened: list[Database] = []
+
+    def start(holder: str) -> Cluster:
+        database = Database(postgres_database.url)
+        opened.append(database)
+        cluster = Cluster(database, SystemClock(), holder)
+        made.append(cluster)
+        cluster.writer.ledger.dispatcher.set_worker("local", 8)
+        cluster.start(InstantActs(cluster.writer))
+        return cluster
+
+    yield start
+    for cluster in reversed(made):
+        cluster.stop()
+    for database in opened:
+        database.close()
+
+
+def ended(database: Database, expected: int) -> Callable[[], bool]:
+    def look() -> bool:
+        with database.reading() as session:
+            query = sa.select(sa.func.count()).where(models.runs.c.state == "succeeded")
+            return (session.scalar(query) or 0) >= expected
+
+    return look
+
+
+def wait_until(cluster: Cluster, holds: Callable[[], bool]) -> None:
+    """Look again after every commit that this server hears of."""
+    changed = threading.Event()
+    stop = cluster.subscribe(None, lambda _run: changed.set())
+    for _ in range(200):
+        if holds():
+            stop()
+            return
+        changed.wait(0.2)
+        changed.clear()
+    raise AssertionError("it never came to pass")
+
+
+def test_one_leads_and_the_other_s_orders_reach_it(
+    join: Callable[[str], Cluster], postgres_database: Database
+) -> None:
+    first, second = join("a:1"), join("b:1")
+    assert first.leads
+    assert not second.leads
+    made = second.call(submit())
+    assert made.run_id is not None
+    with pytest.raises(NotFound):
+        second.call(msg.StopRun(9999, "?"))
+    wait_until(second, ended(postgres_database, 1))
+    assert count(postgres_database, models.inbox) == 2
+
+
+def test_when_the_leader_leaves_another_goes_on(
+    join: Callable[[str], Cluster], postgres_database: Database
+) -> None:
+    first, second = join("a:1"), join("b:1")
+    first.call(submit())
+    wait_until(first, ended(postgres_database, 1))
+    first.stop()
+    second._beat()
+    assert second.leads
+    second.call(submit())
+    wait_until(second, ended(postgres_database, 2))
+
+
+def test_a_leader_that_froze_past_its_lease_writes_nothing_more(
+    join: Callable[[str], Cluster], postgres_database: Database
+) -> None:
+    first = join("a:1")
+    with postgres_database.connection() as connection:
+        connection.execute(models.leases.update().values(until=0))
+        epoch = leadership.acquire(connection, "b:1", 10)
+    assert epoch == 2
+    future = first.send(submit())
+    second = join("b:1")
+    assert second.leads
+    assert future.result(30).run_id is not None  # the new leader took it out of the inbox
+    assert not first.leads
+    assert count(postgres_database, models.runs) == 1
+
+
+def test_a_message_that_was_answered_is_never_applied_again(
+    join: Callable[[str], Cluster], postgres_database: Database
+) -> None:
+    first, second = join("a:1"), join("b:1")
+    second.call(submit())
+    first.stop()
+    second._beat()
+    second._feed()
+    second.writer.send(msg.Tick()).result(10)
+    assert count(postgres_database, models.runs) == 1
+
+
+def test_a_worker_gets_its_work_from_the_rows_and_reports_by_the_inbox(
+    postgres_database: Database, join: Callable[[str], Cluster]
+) -> None:
+    database = Database(postgres_database.url)
+    leader = Cluster(database, SystemClock(), "a:1")
+    leader.start(Elsewhere(leader.writer))
+    other = join("b:1")
+    acts = InstantActs(other.writer)
+    acts._writer = other  # type: ignore[assignment]
+    loop = WorkerLoop(other._database, "w1", Offer(), acts)  # type: ignore[arg-type]
+    loop.report()
+    loop.look()
+    leader._beat()
+    leader.call(submit())
+    wait_until(leader, lambda: bool(loop._mine()))
+    loop.look()
+    wait_until(leader, ended(postgres_database, 1))
+    assert len(acts.started) == 3
+    leader.stop()
+    database.close()
+
+
+def test_what_a_dead_worker_held_is_lost_and_tried_elsewhere(
+    postgres_database: Database,
+) -> None:
+    leader = Cluster(postgres_database, SystemClock(), "a:1")
+    acts = Elsewhere(leader.writer)
+    leader.start(acts)
+    with postgres_database.connection() as connection:
+        leadership.report_worker(connection, "w1", 4, (), 60)
+    leader._beat()
+    made = leader.call(submit(1))
+    old = acts.started[0]
+    with postgres_database.connection() as connection:
+        dead = models.leases.c.name == "worker:w1"
+        connection.execute(models.leases.update().where(dead).values(until=0))
+        leadership.report_worker(connection, "w2", 4, (), 60)
+    leader._beat()
+    leader.send(msg.Tick()).result(10)
+    assert len(acts.started) == 2
+    assert leader.send(msg.Finished(*old, Outcome(state="succeeded"))).result(10) is False
+    assert leader.send(msg.Finished(*acts.started[1], Outcome(state="succeeded"))).result(10)
+    with postgres_database.reading() as session:
+        query = sa.select(models.runs.c.state).where(models.runs.c.id == made.run_id)
+        assert session.scalar(query) == "succeeded"
+    leader.stop()
