@@ -129,6 +129,7 @@ def revoke_token(session: Session, token: Token, *, clock: Clock, by: Caller | N
     Raises:
         Forbidden, NotFound: it is somebody else's.
     """
+    token = TokenRepository(session).own(token)
     actor = system_caller() if by is None else by
     actor.require("token.revoke", token)
     if token.revoked_at is None:

@@ -77,6 +77,10 @@ class UserRepository:
             raise NotFound(f"There is no user {user_id}.")
         return user
 
+    def own(self, user: User) -> User:
+        """The same user in this session, where a change to it is kept."""
+        return user if user in self._session else self.get(user.id)
+
     def list_by_login(self, page: PageRequest) -> Page[User]:
         """Users, A to Z."""
         total = self._session.scalar(select(func.count()).select_from(User)) or 0
@@ -128,6 +132,10 @@ class TokenRepository:
         if token is None:
             raise NotFound(f"There is no token {token_id}.")
         return token
+
+    def own(self, token: Token) -> Token:
+        """The same token in this session, where a change to it is kept."""
+        return token if token in self._session else self.get(token.id)
 
     def successor(self, token_id: int) -> Token | None:
         """The newest token that a rotation made out of this one."""
@@ -203,6 +211,10 @@ class WebSessionRepository:
         if found is None:
             raise NotFound(f"There is no session {uid}.")
         return found
+
+    def own(self, web_session: WebSession) -> WebSession:
+        """The same row in this session, where a change to it is kept."""
+        return web_session if web_session in self._session else self.get(web_session.uid)
 
     def close_all(self, user_id: int, at: datetime, *, but: int | None = None) -> None:
         """Close a user's sessions, except one."""

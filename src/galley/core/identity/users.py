@@ -109,6 +109,7 @@ def set_password(
         WeakPassword: it is short or common.
         Forbidden: the caller is neither that user nor an administrator.
     """
+    user = UserRepository(session).own(user)
     actor = _actor(by)
     actor.require("password.set", user)
     user.password_hash = _hashed(password, user.login, user.name)
@@ -125,6 +126,7 @@ def set_roles(
     Raises:
         LastAdmin: nobody would be left to administer.
     """
+    user = UserRepository(session).own(user)
     actor = _actor(by)
     actor.require("user.manage", user)
     wanted = _checked_roles(roles)
@@ -144,6 +146,7 @@ def disable_user(session: Session, user: User, *, clock: Clock, by: Caller | Non
     Raises:
         LastAdmin: nobody would be left to administer.
     """
+    user = UserRepository(session).own(user)
     actor = _actor(by)
     actor.require("user.manage", user)
     _refuse_last_admin(session, user)
@@ -155,6 +158,7 @@ def disable_user(session: Session, user: User, *, clock: Clock, by: Caller | Non
 
 def enable_user(session: Session, user: User, *, clock: Clock, by: Caller | None = None) -> None:
     """Let a disabled user in again."""
+    user = UserRepository(session).own(user)
     actor = _actor(by)
     actor.require("user.manage", user)
     user.is_active = True

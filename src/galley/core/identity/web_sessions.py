@@ -89,7 +89,7 @@ def close_web_session(
     """
     if by is not None and not by.may("token.revoke", web_session):
         raise NotFound(f"There is no session {web_session.uid}.")
-    row = session.merge(web_session, load=True)
+    row = WebSessionRepository(session).own(web_session)
     if row.closed_at is None:
         row.closed_at = clock.now()
         session.flush()
