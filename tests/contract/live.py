@@ -61,12 +61,14 @@ class Answer:
 class Api:
     """Calls one server as one user; a body given as an object is sent as JSON."""
 
-    def __init__(self, base: str, token: str | None = None, **headers: str) -> None:
+    def __init__(
+        self, base: str, token: str | None = None, *, verify: Any = True, **headers: str
+    ) -> None:
         self.base = base
         self.token = token
         auth = {"Authorization": f"Bearer {token}"} if token else {}
         self._client = httpx2.Client(
-            base_url=base, headers={**auth, **headers}, timeout=60, trust_env=False
+            base_url=base, headers={**auth, **headers}, timeout=60, trust_env=False, verify=verify
         )
 
     def call(self, method: str, path: str, body: Any = None, **extra: Any) -> Answer:
