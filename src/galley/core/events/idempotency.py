@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -115,8 +116,10 @@ def checked_key(text: str) -> str:
 def body_digest(body: bytes) -> str:
     """The SHA-256 of a request's body: canonical if it is JSON, so spacing does not matter."""
     with suppress(ValueError, RecursionError):
-        document = json.loads(body)
-        body = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+        document = json.loads(body, parse_float=Decimal)
+        body = json.dumps(
+            document, sort_keys=True, separators=(",", ":"), default=_exact_number
+        ).encode()
     return hashlib.sha256(body).hexdigest()
 
 
@@ -229,6 +232,11 @@ class RunningKeys:
         finally:
             with self._lock:
                 self._held.discard(scope)
+
+
+def _exact_number(number: Decimal) -> dict[str, str]:
+    """A fraction with all its digits, where a float would round different bodies into one."""
+    return {"\x00number": str(number)}
 
 
 def _opened(answer: str, scope: Scope, sealer: Seals | None, is_sealed: bool) -> bytes:
