@@ -119,7 +119,7 @@ class Settings(BaseSettings):
     roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(), description="Folders, besides DATA/files, that recipes may read and write."
     )
-    private_networks: Annotated[tuple[str, ...], NoDecode] = Field(
+    outbound_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Private networks (CIDR) that recipes and webhooks may reach."
     )
     keep_days: int | None = Field(
@@ -169,7 +169,7 @@ class Settings(BaseSettings):
         file = Path(str(data)) / FILE_NAME if data else Path(FILE_NAME)
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file)
 
-    @field_validator("trusted_proxies", "roots", "private_networks", mode="before")
+    @field_validator("trusted_proxies", "roots", "outbound_allow", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         """A variable gives a list as text with commas."""
@@ -177,7 +177,7 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("trusted_proxies", "private_networks")
+    @field_validator("trusted_proxies", "outbound_allow")
     @classmethod
     def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for text in value:

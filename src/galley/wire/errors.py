@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -91,7 +92,7 @@ def storage_error(error: BaseException) -> GalleyError | None:
         return Conflict("Somebody else made the same change first; read it and try again.")
     if isinstance(error, DataError):
         return Invalid("A value is out of the range that can be stored.")
-    if is_connection_lost(error):
+    if isinstance(error, PoolTimeout) or is_connection_lost(error):
         return Unavailable(
             "The database does not answer. Try again; with the same Idempotency-Key the request"
             " takes effect once.",

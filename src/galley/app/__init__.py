@@ -1,0 +1,216 @@
+"""The composition root: settings in, one running Galley out."""
+
+import os
+import socket
+from pathlib import Path
+from secrets import token_urlsafe
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.orm import Session
+
+from galley.app.addresses import address_of
+from galley.app.application import make_application
+from galley.app.chores import make_chores
+from galley.app.runtime import Leading, Runtime
+from galley.app.store import Store, open_store
+from galley.core.identity import operations as identity
+from galley.core.identity.actions import ACTIONS
+from galley.core.identity.policy import JUDGE
+from galley.core.projects.models import Kitchen
+from galley.core.projects.operations import seed_account
+from galley.core.runs.desk import Desk
+from galley.core.runs.live import LiveRun
+from galley.core.runs.ports import Executor
+from galley.core.secrets import operations as secrets
+from galley.engine.housekeeper import Housekeeper
+from galley.engine.launcher import Launcher
+from galley.engine.mailer import Mailer, MailServer
+from galley.engine.outbound import ALLOW_VARIABLE, OutboundClient
+from galley.engine.scheduler import Scheduler
+from galley.engine.sweeper import Sweeper
+from galley.engine.writer import Writer
+from galley.kit.clock import Clock
+from galley.kit.files import write_atomically
+from galley.kit.ids import new_uid
+from galley.settings import Settings
+from galley.storage.db import platform_note
+from galley.wire.limits import RateLimiter
+from galley.wire.metrics import Metrics
+from galley.wire.services import Account, Services
+from galley.wire.streams import StreamLimits
+
+__all__ = ["Runtime", "Store", "build", "open_store"]
+
+log = structlog.get_logger("galley.app")
+
+_KITCHEN_DEPTH = 50
+
+
+def build(settings: Settings, *, clock: Clock | None = None) -> Runtime:
+    """Join all the parts; nothing runs before `Runtime.start`."""
+    if settings.outbound_allow:
+        os.environ[ALLOW_VARIABLE] = ",".join(settings.outbound_allow)
+    if (note := platform_note()) is not None and settings.database_url is None:
+        log.warning("database_risk", note=note)
+    store = open_store(settings, clock)
+    store.repositories.sweep()
+    seed_account(store.database, store.repositories, store.clock, settings.kitchens_project)
+    runtime = _assemble(settings, store)
+    runtime.app = make_application(runtime)
+    return runtime
+
+
+def _assemble(settings: Settings, store: Store) -> Runtime:
+    from galley.engine.compiling import ChildCompiler
+    from galley.engine.executors.local import LocalExecutor
+
+    compiler = ChildCompiler()
+    name = "local" if store.database.is_sqlite else _worker_name(settings)
+    executor = LocalExecutor(
+        settings.data.absolute() / "executor",
+        slots=settings.slots or 2 * (os.cpu_count() or 1),
+        clock=store.clock,
+        name=name,
+    )
+    executors: dict[str, Executor] = {name: executor}
+    leading = Leading(lambda: _threads_of_leader(runtime, store))
+    writer: Any
+    if store.database.is_sqlite:
+        writer = Writer(store.database, store.clock)
+        offer = executor.capabilities()
+        writer.ledger.dispatcher.set_worker(name, offer.slots, offer.tags)
+    else:
+        from galley.engine.cluster import Cluster
+
+        writer = Cluster(store.database, store.clock, name, on_lead=leading.change)
+    launcher = Launcher(
+        writer=writer,
+        executors=executors,
+        folders=store.folders,
+        repositories=store.repositories,
+        blobs=store.blobs,
+        secrets=lambda run, wanted: _secrets(store, run, wanted),
+        roots=tuple(str(root) for root in settings.roots),
+        mail=lambda: leading.nudge(Mailer),
+        reschedule=lambda: leading.nudge(Scheduler),
+        is_remote=lambda worker: not store.database.is_sqlite and worker not in executors,
+    )
+    worker = None if store.database.is_sqlite else _worker(store, name, executor, launcher, writer)
+    services = _services(settings, store, writer, compiler)
+    runtime = Runtime(
+        settings=settings,
+        services=services,
+        metrics=Metrics(),
+        writer=writer,
+        executors=executors,
+        launcher=launcher,
+        housekeeper=Housekeeper(make_chores(services), store.clock),
+        leading=leading,
+        worker=worker,
+    )
+    runtime.closers += [store.database.close, compiler.close]
+    return runtime
+
+
+def _services(settings: Settings, store: Store, writer: Any, compiler: Any) -> Services:
+    limits = settings.limits
+    return Services(
+        settings=settings,
+        database=store.database,
+        clock=store.clock,
+        judge=JUDGE,
+        sealer=store.sealer,
+        desk=Desk(store.database, writer, compiler, store.repositories, store.clock),
+        feed=writer,
+        repositories=store.repositories,
+        blobs=store.blobs,
+        logs=store.folders.logs,
+        limiter=RateLimiter(
+            limits.requests_per_minute, limits.request_burst, store.clock.monotonic
+        ),
+        actions=ACTIONS,
+        account=Account(**settings.account.model_dump()),
+        streams=StreamLimits(limits.streams_per_user, limits.streams),
+        uses=identity.UseLog(store.clock),
+    )
+
+
+def _worker(store: Store, name: str, executor: Executor, launcher: Launcher, cluster: Any) -> Any:
+    from galley.engine.worker import WorkerLoop
+
+    loop = WorkerLoop(
+        store.database, name, executor, launcher, is_served_directly=lambda: cluster.leads
+    )
+    cluster.on_work(loop.nudge)
+    return loop
+
+
+def _threads_of_leader(runtime: Runtime, store: Store) -> list[Any]:
+    settings = runtime.settings
+    client = OutboundClient()
+    mail_server = None
+    if settings.smtp_host is not None:
+        mail_server = MailServer(
+            host=settings.smtp_host,
+            port=settings.smtp_port,
+            sender=settings.smtp_sender,
+            user=settings.smtp_user,
+            password=settings.smtp_password,
+            security=settings.smtp_security,
+        )
+    mailer = Mailer(
+        store.database,
+        store.clock,
+        mail_server=mail_server,
+        post=lambda url, body, headers: (
+            client.request("POST", url, content=body, headers=headers, deadline_s=10).status
+        ),
+        sign_key=_webhook_key(settings),
+        external_url=address_of(settings),
+    )
+    scheduler = Scheduler(runtime.services.desk, identity.system_caller(JUDGE))
+    sweeper = Sweeper(
+        store.database, runtime.writer, store.folders, store.clock, keep_days=settings.keep_days
+    )
+    return [mailer, scheduler, sweeper]
+
+
+def _secrets(store: Store, run: LiveRun, references: frozenset[str]) -> dict[str, str]:
+    """What a run's steps may know: its kitchen's secrets, those above it, then the account's."""
+    with store.database.reading() as session:
+        scopes = _scopes_of(session, run.kitchen)
+        return secrets.resolve(session, store.sealer, references, scopes)
+
+
+def _scopes_of(session: Session, kitchen: str | None) -> list[str]:
+    scopes: list[str] = []
+    name = kitchen
+    while name is not None and len(scopes) < _KITCHEN_DEPTH:
+        row = session.scalar(sa.select(Kitchen).where(Kitchen.name == name))
+        if row is None or secrets.scope_of(row) in scopes:
+            break
+        scopes.append(secrets.scope_of(row))
+        name = row.parent
+    return scopes
+
+
+def _worker_name(settings: Settings) -> str:
+    """This data folder's name among the servers of a cluster: made once, kept for ever."""
+    host = socket.gethostname().partition(".")[0][:40]
+    return _kept(settings.data / "worker.id", f"{host}-{new_uid().lower()}")
+
+
+def _webhook_key(settings: Settings) -> bytes:
+    """What signs webhooks: the setting, else a key made once for this data folder."""
+    if settings.webhook_key is not None:
+        return settings.webhook_key.encode()
+    return _kept(settings.data / "webhook.key", token_urlsafe(32)).encode()
+
+
+def _kept(path: Path, fresh: str) -> str:
+    """The text of a small file, which is made with `fresh` where there is none."""
+    if not path.exists():
+        write_atomically(path, f"{fresh}\n".encode())
+    return path.read_text().strip()

@@ -1,0 +1,63 @@
+"""What lies below everything: the data folder, the database, the keys, git and blobs."""
+
+import importlib
+from dataclasses import dataclass
+
+from galley.core.secrets.sealing import Sealer, open_sealer
+from galley.engine.folders import Folders
+from galley.kit.clock import Clock, clock_from_environment
+from galley.settings import Settings
+from galley.storage import migrations
+from galley.storage.blobs import BlobStore, blob_store
+from galley.storage.db import Database, metadata
+from galley.storage.git import GitStore
+
+MODELS = (
+    "galley.core.events.models",
+    "galley.core.identity.models",
+    "galley.core.projects.models",
+    "galley.core.runs.models",
+    "galley.core.secrets.models",
+)
+"""The modules that declare Galley's tables."""
+
+
+@dataclass(slots=True)
+class Store:
+    """Opened first, closed last."""
+
+    database: Database
+    sealer: Sealer
+    repositories: GitStore
+    blobs: BlobStore
+    folders: Folders
+    clock: Clock
+
+
+def import_models() -> None:
+    """Let `storage.db.metadata` know every table."""
+    for name in MODELS:
+        importlib.import_module(name)
+
+
+def open_store(settings: Settings, clock: Clock | None = None) -> Store:
+    """Open (and on first use make) the data folder, the database at its newest schema, the keys.
+
+    Raises:
+        Invalid: the secret key is malformed, or others may read it.
+        SchemaUnknown: the database was written by a newer Galley, or is not Galley's.
+    """
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folders = Folders(settings.data.absolute())
+    folders.make()
+    database = Database(settings.database_address, pool_size=settings.database_pool)
+    import_models()
+    migrations.upgrade(database, metadata)
+    return Store(
+        database=database,
+        sealer=open_sealer(settings.data),
+        repositories=GitStore(settings.repositories),
+        blobs=blob_store(settings.blobs_address),
+        folders=folders,
+        clock=clock or clock_from_environment(),
+    )
