@@ -52,9 +52,10 @@ def evaluate(
     variables: Mapping[str, Any],
     history: Sequence[Any] = (),
     *,
+    name: str | None = None,
     place: tuple[str, str] = ("notebook", ""),
 ) -> CheckResult:
-    """Make one check.
+    """Make one check; `name` is what the result is called, else the check's own name.
 
     A check that cannot be made (no such variable, not a number, ...) counts as failed and says
     why. With the action `log` the result is always `logged`.
@@ -71,7 +72,7 @@ def evaluate(
         value = variables.get(check.variable) if check.variable else None
     status = "passed" if passed else _FAILED[check.action]
     return CheckResult(
-        name=check.name,
+        name=name or check.name,
         status="logged" if check.action == "log" else status,
         action=check.action,
         text=text,

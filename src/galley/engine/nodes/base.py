@@ -1,0 +1,158 @@
+"""What the step kinds share: the step at work, with its variables, results and folders."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from galley.core.recipes.spec import CheckSpec, StepSpec
+from galley.core.runs.task import CheckResult, Outcome, Staged, Task
+from galley.engine import checks
+from galley.engine.connectors.base import DEFAULT_MEMORY_MB, Batch, Place
+from galley.engine.console import Console
+from galley.engine.faults import StepError
+
+MAX_VALUE_BYTES = 1024 * 1024
+"""The largest run-time variable."""
+
+
+class CheckStopped(StepError):
+    """A check with the action `stop` failed; what it gates must not happen."""
+
+
+@dataclass(slots=True)
+class Step:
+    """A step at work. `variables` hold what the plan, the run and this step's parts have given.
+
+    `batches` are what the sources read, by (source, key); `measures` what was measured of a key
+    or an endpoint, by the same names.
+    """
+
+    task: Task
+    spec: StepSpec
+    console: Console
+    place: Place
+    variables: dict[str, Any]
+    exports: dict[str, Any] = field(default_factory=dict)
+    results: list[CheckResult] = field(default_factory=list)
+    branches: list[str] = field(default_factory=list)
+    staged: list[Staged] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)
+    batches: dict[tuple[str, str], Batch] = field(default_factory=dict)
+    measures: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    reloader: Callable[[dict[str, Any]], StepSpec] | None = None
+    artifact_base: Path | None = None
+    exit_code: int | None = None
+
+    @property
+    def out(self) -> Path:
+        """The attempt's folder for files to be published."""
+        return Path(self.task.folder) / "out"
+
+    def reload(self) -> None:
+        """Read the step again if its later files use variables that it has exported by now."""
+        if self.reloader is not None and any(name in self.exports for name in self.spec.late):
+            self.spec = self.reloader(self.variables)
+
+    def export(self, name: str, value: Any) -> None:
+        """Make a run-time variable."""
+        self.exports[name] = value
+        self.variables[name] = value
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Note how long a part of the step took, in seconds."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            spent = time.monotonic() - begun
+            self.timings[part] = self.timings.get(part, 0.0) + spent
+
+    def check(self, wanted: tuple[CheckSpec, ...], place: tuple[str, str]) -> None:
+        """Make the checks of one place, all of them.
+
+        Raises:
+            CheckStopped: one with the action `stop` failed.
+        """
+        stopped: list[CheckResult] = []
+        for spec in wanted:
+            for name, variables in self._loops(spec, place):
+                result = checks.evaluate(
+                    spec, variables, self._history(spec), name=name, place=place
+                )
+                self.results.append(result)
+                self._tell(result)
+                if result.status == "failed":
+                    stopped.append(result)
+        if stopped:
+            raise CheckStopped(_stop_reason(stopped, self.task.step_key))
+
+    def outcome(self, state: str, reason: str = "", *, retryable: bool = True) -> Outcome:
+        """How the step ended, with all that it did until then."""
+        return Outcome(
+            state=state,
+            reason=reason,
+            exit_code=self.exit_code,
+            exports=self.exports,
+            branches=tuple(self.branches),
+            checks=tuple(self.results),
+            staged=tuple(self.staged),
+            timings={part: round(spent, 6) for part, spent in self.timings.items()},
+            retryable=retryable,
+        )
+
+    def _loops(
+        self, spec: CheckSpec, place: tuple[str, str]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The check once, or once for each key that it loops over, with that key's measures."""
+        if not spec.over:
+            yield spec.name, self.variables
+        for key in spec.over:
+            measured = self.measures.get((place[1], key), {})
+            yield f"{spec.name}/{key}", {**self.variables, **measured, "KeyName": key}
+
+    def _history(self, spec: CheckSpec) -> list[Any]:
+        of = spec.metric.get("of") if isinstance(spec.metric, dict) else None
+        names = (of,) if of else (spec.name, spec.variable)
+        known = self.task.history
+        return next((known[name] for name in names if name and name in known), [])
+
+    def _tell(self, result: CheckResult) -> None:
+        text = f"Check {result.name} {result.status}: {result.text}"
+        if result.status == "failed":
+            self.console.error(text)
+        elif result.status == "warning":
+            self.console.warning(text)
+        else:
+            self.console.info(text)
+
+
+def new_step(
+    task: Task,
+    spec: StepSpec,
+    console: Console,
+    reloader: Callable[[dict[str, Any]], StepSpec] | None = None,
+) -> Step:
+    """A step ready to work; its folders are made."""
+    folder = Path(task.folder)
+    place = Place(
+        folder=folder,
+        work=Path(task.work),
+        console=console,
+        tree=Path(task.tree) if task.tree else None,
+        roots=tuple(Path(root) for root in task.roots),
+        memory_mb=task.limits.memory_mb or DEFAULT_MEMORY_MB,
+    )
+    for made in (place.segments, folder / "out", place.work):
+        made.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Step(task, spec, console, place, dict(task.variables), reloader=reloader)
+
+
+def _stop_reason(stopped: list[CheckResult], step: str) -> str:
+    first = stopped[0]
+    more = f" ({len(stopped) - 1} more failed)" if len(stopped) > 1 else ""
+    where = f"{first.place[0]} {first.place[1]}".strip()
+    return f"The check {first.name} of step {step} ({where}) failed: {first.text}.{more}"

@@ -1,0 +1,81 @@
+"""Files that a step leaves for publishing: named, checked, and with their SHA-256."""
+
+import hashlib
+import mimetypes
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from galley.core.runs.task import Staged
+from galley.engine.faults import StepError
+from galley.engine.nodes.base import Step
+from galley.kit.files import fsync_folder
+
+MAX_FILES = 10_000
+_DEFAULT_TYPE = "application/octet-stream"
+_TYPES = {
+    ".parquet": "application/vnd.apache.parquet",
+    ".jsonl": "application/x-ndjson",
+    ".md": "text/markdown",
+    ".csv": "text/csv",
+}
+
+
+def stage(step: Step) -> None:
+    """Collect everything below `out`, and the artifacts that the step names.
+
+    Raises:
+        StepError: a named artifact is not there, or there are too many files.
+    """
+    for pattern in step.spec.artifacts:
+        _collect(step, pattern)
+    found = sorted(_files(step.out))
+    if len(found) > MAX_FILES:
+        raise StepError(f"The step leaves {len(found)} files; {MAX_FILES} is the limit.")
+    for path in found:
+        step.staged.append(_staged(step.out, path))
+    if found:
+        step.console.info(f"{len(found)} files to publish")
+
+
+def _collect(step: Step, pattern: str) -> None:
+    """Copy the files that an artifact's name or pattern means into `out`."""
+    if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
+        raise StepError(f"The artifact {pattern} must be a path below the step's folder.")
+    bases = [base for base in (step.place.work, step.artifact_base) if base is not None]
+    hits = 0
+    for base in bases:
+        for path in sorted(base.glob(pattern)):
+            if not path.resolve().is_relative_to(base.resolve()) or not path.is_file():
+                continue
+            target = step.out / path.relative_to(base)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+            hits += 1
+    if not hits:
+        raise StepError(
+            f"The artifact {pattern} is not there. The step must write it into its own or the"
+            " run's folder."
+        )
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All ordinary files below a folder; links are not followed and not published."""
+    for path in folder.rglob("*"):
+        if stat.S_ISREG(path.lstat().st_mode):
+            yield path
+
+
+def _staged(out: Path, path: Path) -> Staged:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    fsync_folder(path.parent)
+    media = _TYPES.get(path.suffix.lower()) or mimetypes.guess_type(path.name)[0]
+    return Staged(
+        name=path.relative_to(out).as_posix(),
+        path=str(path),
+        sha256=digest,
+        size_bytes=path.stat().st_size,
+        media_type=media or _DEFAULT_TYPE,
+    )
