@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from galley.core.errors import GalleyError
-from galley.core.recipes.templating import find_references
+from galley.core.recipes.references import find_references
 from galley.core.runs import messages as msg
 from galley.core.runs.live import LiveRun, LiveStep
 from galley.core.runs.logs import log_path
@@ -116,7 +116,7 @@ class Launcher:
         if self._is_remote(step.attempt.worker or ""):
             return  # that worker looks for its work itself
         task = self._task(run, step)
-        references = frozenset(find_references([task.variables, task.body, task.text]))
+        references = frozenset(find_references((task.variables, task.body, task.text)))
         tree = run.plan.source.tree
         if references or (tree and not Path(task.tree or "").is_dir()):
             self._pool.submit(self._prepare, run, step, task, references, adopt=adopt)

@@ -118,7 +118,7 @@ class Scheduler:
         """Seconds until the next due time, at most half a minute (clocks may be set)."""
         with self._desk.database.reading() as session:
             s = models.schedules.c
-            due = session.scalar(
+            due: datetime | None = session.scalar(
                 sa.select(sa.func.min(s.next_due_at))
                 .join(models.orders, models.orders.c.id == s.order_id)
                 .where(models.orders.c.state == OrderState.ACTIVE)

@@ -15,6 +15,7 @@ from galley.core.runs import messages as msg
 from galley.core.runs import reading
 from galley.core.runs.alerts import EVENTS
 from galley.core.runs.desk import Desk
+from galley.core.runs.gate import KitchenGate
 from galley.core.runs.plan import CompiledSource, ScheduleSpec
 from galley.core.runs.ports import CompileRequest
 from galley.core.runs.schedule import check_schedule, next_due
@@ -109,7 +110,8 @@ def resume_run(
     with desk.database.reading() as session:
         old = reading.find_run(session, caller, run_uid, kitchen)
         order = reading.find_order(session, caller, old.order_uid)
-        place = _require(session, caller, "run.resume", old)
+        _require(session, caller, "run.resume", old)
+        place = projects.get_kitchen(session, caller, old.kitchen or "")
         wish = _wish_of(order, {**old.parameters, **(parameters or {})})
         request = _compile_request(desk, session, caller, place, wish)
     new = _new_run(place, wish, desk.compiler.compile(request))
@@ -198,7 +200,7 @@ def pause_order(
     Raises:
         Conflict: the order has ended.
     """
-    order = _order(desk, caller, order_uid, "order.pause", kitchen)
+    order = _order(desk, caller, order_uid, "schedule.manage", kitchen)
     extra = _audited(desk, caller, "order.pause", "order", order.uid)
     desk.writer.call(msg.PauseOrder(order.id, (*extra, *companions)))
     return order
@@ -217,7 +219,7 @@ def unpause_order(
     Raises:
         Conflict: the order has ended.
     """
-    order = _order(desk, caller, order_uid, "order.pause", kitchen)
+    order = _order(desk, caller, order_uid, "schedule.manage", kitchen)
     due = next_due(order.schedule, desk.clock.now()) if order.schedule else None
     extra = _audited(desk, caller, "order.unpause", "order", order.uid)
     desk.writer.call(msg.UnpauseOrder(order.id, due, (*extra, *companions)))
@@ -261,10 +263,8 @@ def _order(desk: Desk, caller: Caller, uid: str, action: str, kitchen: str | Non
     return order
 
 
-def _require(session: Session, caller: Caller, action: str, target: OrderView | RunView) -> Kitchen:
-    place = projects.get_kitchen(session, caller, target.kitchen or "")
-    caller.require(action, place)
-    return place
+def _require(session: Session, caller: Caller, action: str, target: OrderView | RunView) -> None:
+    KitchenGate(session, caller).require(target.kitchen, action)
 
 
 def _audited(desk: Desk, caller: Caller, action: str, kind: str, uid: str) -> Companions:
