@@ -7,13 +7,17 @@ from typing import Any
 
 import msgspec
 
+from galley.core.runs.plan import Environment
+
 
 class CheckSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """A check: compares a variable with a metric, or evaluates an expression over variables.
 
     `action` is what a failure does: `stop`, `warn` or `log`. `convert` is None or `integer`,
     `float`, `string`, `date`, `boolean`. `compare` is one of `eq ne gt ge lt le`; `metric` is a
-    value or the name of a variable. `over` lists the keys that an older form loops over.
+    value, the name of a variable, or `{"history": "previous" | "average", "of": name or None}`
+    for a value of earlier runs. With only a `variable` its value is logged. `over` lists the keys
+    that an older form loops over.
     """
 
     name: str
@@ -97,7 +101,8 @@ class ScriptSpec(msgspec.Struct, frozen=True, omit_defaults=True):
 class ConditionSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a conditional step chooses branches: compare a variable, or look up its value.
 
-    `cases` maps a value (as text) to a branch; `otherwise` is the branch for any other.
+    `cases` maps a value (as text) to a branch; `otherwise` is the branch for any other. With
+    `compare` set the value looked up is the comparison's outcome, `true` or `false`.
     """
 
     name: str
@@ -120,6 +125,10 @@ class StepSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     into the copy (path -> text); `interface` tells that an image follows the progress-file
     interface (`config_file` is the name of its configuration in `share`); `pull` is when an image
     is fetched: `missing`, `always` or `never`; `network` whether the programs may use it.
+    `environment` is what the step's own files ask for, rendered: it replaces the plan's, which
+    lacks what only a run knows. `late` names variables that the step itself exports and its later
+    files use: load the step again when they are known, before its notebook and sinks.
+    `artifacts` are files of the run's folder to keep as results.
     """
 
     kind: str
@@ -137,6 +146,8 @@ class StepSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     conditions: tuple[ConditionSpec, ...] = ()
     checks: tuple[CheckSpec, ...] = ()
     artifacts: tuple[str, ...] = ()
+    environment: Environment = Environment()
+    late: tuple[str, ...] = ()
     folder: str = ""
     share: str = ""
     files: dict[str, str] = {}

@@ -1,0 +1,200 @@
+"""Finds, before anything runs, what would fail in a step: faulty files and unknown variables.
+
+A step's files are rendered with stand-ins for what only a run knows. A file that needs none is
+judged in full; of the others only what does not depend on a stand-in is reported.
+"""
+
+import ast
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from galley.core.recipes.faults import Faults, SourceFault
+from galley.core.recipes.formats import system
+from galley.core.recipes.formats.folders import StepFolder
+from galley.core.recipes.formats.scripts import CONFIG
+from galley.core.recipes.formats.steps import NOTEBOOK, StepReader, exports_of
+from galley.core.recipes.functions import FUNCTIONS
+from galley.core.recipes.graph import Ancestry, Graph
+from galley.core.recipes.references import find_references
+from galley.core.recipes.spec import CheckSpec, StepSpec
+from galley.core.recipes.templating import LATER, is_template, names_in
+from galley.core.recipes.variables import Resolved
+from galley.core.runs.plan import Environment, Limits
+
+_ALWAYS = system.RESERVED | FUNCTIONS.keys() | {"True", "False", "None", "load_text"}
+_CURE = (
+    "Define it in variables.json, an override set, the kitchen or the order's parameters, or have"
+    " an earlier step set it."
+)
+
+
+@dataclass(slots=True)
+class Trial:
+    """What one step's files say, as far as it is known before a run."""
+
+    step: StepSpec
+    limits: Limits = field(default_factory=Limits)
+    environment: Environment = field(default_factory=Environment)
+    exports: set[str] = field(default_factory=set)
+    needed: dict[str, str] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    is_opaque: bool = False
+
+
+class Checker:
+    """Tries steps with what is known; then checks the names that they use against each other."""
+
+    def __init__(
+        self,
+        resolved: Resolved,
+        system_values: Mapping[str, Any],
+        read_file: Callable[[str], str],
+        faults: Faults,
+    ) -> None:
+        self._resolved = resolved
+        self._known = {**resolved.values, **system_values}
+        self._read_file = read_file
+        self._faults = faults
+        self._later = dict.fromkeys((*resolved.deferred, *system.RUN_TIME), LATER)
+        self.trials: dict[str, Trial] = {}
+
+    def try_step(self, folder: StepFolder) -> Trial:
+        """Render and read the step's files; remember what it exports and needs."""
+        needed, used, dynamic = self._names(folder)
+        unknown = used - self._known.keys() - self._later.keys()
+        context = {**self._known, **self._later}
+        context.update(dict.fromkeys(unknown, LATER))
+        found = Faults()
+        reader = StepReader(folder.text, context, self._read_file, None, found)
+        step = reader.read(folder.kind)
+        self._report(folder, found, dynamic)
+        trial = Trial(
+            step,
+            limits=reader.limits if NOTEBOOK not in dynamic else Limits(),
+            environment=step.environment if not dynamic & {NOTEBOOK, CONFIG} else Environment(),
+            exports=exports_of(step) - {""},
+            needed=needed,
+            used=used,
+            is_opaque=step.kind == "script" and not step.scripts and not step.program,
+        )
+        for file, names in _checked_names(step):
+            for name in names:
+                trial.needed.setdefault(name, file)
+        self.trials[folder.name] = trial
+        return trial
+
+    def check_names(self, graph: Graph) -> None:
+        """Report variables that nothing defines, or that are set too late."""
+        exporters: dict[str, list[str]] = {}
+        for name, trial in self.trials.items():
+            for exported in trial.exports:
+                exporters.setdefault(exported, []).append(name)
+        opaque = [name for name, trial in self.trials.items() if trial.is_opaque]
+        ancestry = Ancestry(graph.needs)
+        for step, trial in self.trials.items():
+            for name, file in trial.needed.items():
+                if self._is_given(name) or name in trial.exports or trial.is_opaque:
+                    continue
+                setters = exporters.get(name, [])
+                if (setters or opaque) and ancestry.precedes([*setters, *opaque], step):
+                    continue
+                self._faults.error(f"{step}/{file}", _missing(name, setters, step))
+        for name, places in self._resolved.unknown.items():
+            if name not in exporters and not opaque:
+                for file, where in places:
+                    self._faults.error(file, f"`{where}` {_missing(name, [], '')}")
+
+    def _is_given(self, name: str) -> bool:
+        return name in self._known or name in self._later or name in _ALWAYS
+
+    def _names(self, folder: StepFolder) -> tuple[dict[str, str], set[str], set[str]]:
+        """Needed name -> file that needs it; all names used; files that only a run can render."""
+        needed: dict[str, str] = {}
+        used: set[str] = set()
+        dynamic: set[str] = set()
+        for file, source in folder.text.items():
+            if not is_template(source):
+                continue
+            here = self._names_of_file(source, file, set(), needed, folder.name)
+            used |= here
+            if here - self._known.keys() - {system.KEY_NAME}:
+                dynamic.add(file)
+        return needed, used, dynamic
+
+    def _names_of_file(
+        self, source: str, file: str, seen: set[str], needed: dict[str, str], step: str
+    ) -> set[str]:
+        try:
+            names = names_in(source, file)
+        except SourceFault as fault:
+            place = f"{step}/{fault.file}" if not seen else fault.file
+            self._faults.error(place, fault.text)
+            return set()
+        for name in names.needed:
+            needed.setdefault(name, file)
+        used = set(names.used)
+        for path in sorted(names.files - seen):
+            seen.add(path)
+            try:
+                used |= self._names_of_file(self._read_file(path), path, seen, needed, step)
+            except (KeyError, SourceFault):
+                continue
+        return used
+
+    def _report(self, folder: StepFolder, found: Faults, dynamic: set[str]) -> None:
+        """Keep what is sure: with a stand-in's fault in one file, links to it prove nothing."""
+        is_shaken = any(issue.file in dynamic for issue in found.issues)
+        for issue in found.issues:
+            if issue.file in dynamic or (is_shaken and issue.file == NOTEBOOK):
+                continue
+            if dynamic and issue.file not in folder.text and issue.severity == "error":
+                continue
+            place = f"{folder.name}/{issue.file}" if issue.file in folder.text else issue.file
+            if issue.severity == "warning":
+                self._faults.warning(place, issue.description)
+            else:
+                self._faults.error(place, issue.description)
+
+
+def _missing(name: str, setters: list[str], step: str) -> str:
+    if setters:
+        return (
+            f"uses the variable {name}, which is set by the step {setters[0]}; that step does not"
+            f' run before {step}. Add the edge ["{setters[0]}", "{step}"].'
+        )
+    return f"uses the variable {name}, which nothing defines. {_CURE}"
+
+
+def _checked_names(step: StepSpec) -> Iterable[tuple[str, set[str]]]:
+    """The variables that a step's checks and conditions look at, by file."""
+    yield NOTEBOOK, _names_of_checks(step.checks)
+    yield NOTEBOOK, {condition.variable for condition in step.conditions} - {""}
+    places = (("data_sources", step.sources), ("data_sinks", step.sinks), ("actions", step.actions))
+    for folder, endpoints in places:
+        for endpoint in endpoints:
+            yield f"{folder}/{endpoint.name}.json", _names_of_checks(endpoint.checks)
+
+
+def _names_of_checks(checks: Iterable[CheckSpec]) -> set[str]:
+    found: set[str] = set()
+    for check in checks:
+        if check.variable and not find_references(check.variable):
+            found.add(check.variable.split(".")[0].split("[")[0].strip())
+        if check.expression:
+            found |= _names_of_expression(check.expression)
+    return found - {""}
+
+
+def _names_of_expression(text: str) -> set[str]:
+    try:
+        tree = ast.parse(text, mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    bound = {
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
+    }
+    return names - bound

@@ -1,0 +1,305 @@
+"""Turns a source's files and a variation into a plan, or into all the issues that forbid it.
+
+Pure functions: they run in the compiler's child process, never in the server itself.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from galley.core.errors import Issue
+from galley.core.recipes.checking import Checker, Trial
+from galley.core.recipes.documents import decode, parse_json
+from galley.core.recipes.faults import Faults, SourceFault, refusal
+from galley.core.recipes.formats import system
+from galley.core.recipes.formats.folders import FolderReader, StepFolder
+from galley.core.recipes.formats.recipe import (
+    DESCRIPTION,
+    VARIABLES,
+    read_alerts,
+    read_variables,
+)
+from galley.core.recipes.formats.steps import CONDITIONS, DEFERRED, guarded
+from galley.core.recipes.formats.variations import (
+    FILE,
+    LEGACY_GRAPH,
+    Variation,
+    Variations,
+    listed,
+)
+from galley.core.recipes.graph import Graph
+from galley.core.recipes.templating import Renderer, is_template
+from galley.core.recipes.variables import Resolved, gather, resolve
+from galley.core.runs.plan import (
+    MAX_STEPS,
+    CompiledSource,
+    Plan,
+    Source,
+    StepPlan,
+)
+from galley.core.runs.ports import CompileRequest
+from galley.kit.paths import fault_of_path, find_twins
+
+_OWN_CLOCK = frozenset({system.NOW, system.SOURCE_DATE})
+
+
+@dataclass(frozen=True, slots=True)
+class Compilation:
+    """What came of a source: the plan if there is one, all issues, and whether it stays true.
+
+    `is_lasting` is False when the present moment went into the plan.
+    """
+
+    compiled: CompiledSource | None
+    issues: tuple[Issue, ...]
+    is_lasting: bool = True
+
+
+def compile_recipe(request: CompileRequest) -> CompiledSource:
+    """The plan of a variation.
+
+    Raises:
+        Refused: the source has faults; `issues` names file, place and cure of each.
+    """
+    found = compile_source(request)
+    if found.compiled is None:
+        raise refusal(f"Recipe {request.path}, variation {request.variation},", found.issues)
+    return found.compiled
+
+
+def check_recipe(request: CompileRequest) -> list[Issue]:
+    """All issues of a variation, or of all variations if the request names none."""
+    if request.variation:
+        return list(compile_source(request).issues)
+    from dataclasses import replace
+
+    compiler = _Compilation(request)
+    names = compiler.variations.names
+    issues = dict.fromkeys(compiler.faults.issues) if not names else {}
+    for name in names:
+        issues.update(dict.fromkeys(compile_source(replace(request, variation=name)).issues))
+    return list(issues)
+
+
+def compile_source(request: CompileRequest) -> Compilation:
+    """The plan or the issues, without raising."""
+    return _Compilation(request).run()
+
+
+class _Compilation:
+    """One source, one variation, one list of faults."""
+
+    def __init__(self, request: CompileRequest) -> None:
+        self.request = request
+        self.faults = Faults()
+        self.files = request.files
+        self._check_names()
+        self.system = system.compile_variables(
+            request.system, recipe=request.path, variation=request.variation
+        )
+        document = self._document(FILE)
+        if document is None and FILE not in self.files:
+            self.faults.error(FILE, "is missing. Add it with at least one variation and graph.")
+        self.variations = Variations({} if document is None else document, self.faults)
+
+    def run(self) -> Compilation:
+        base, legacy = read_variables(self._document(VARIABLES) or {}, self.faults)
+        alerts = read_alerts(self._document(DESCRIPTION) or {}, self.faults)
+        variation = self.variations.find(self.request.variation)
+        self.variations.check_ingredients()
+        if variation is None:
+            return Compilation(None, self.faults.issues)
+        resolved = self._resolve(base, variation)
+        renderer = Renderer({**resolved.values, **self.system}, guarded(self.read_text))
+        self.variations.render = lambda value, where: self._rendered(renderer, value, FILE, where)
+        now: datetime = system.as_moment(self.request.system.get("now")) or datetime.now(UTC)
+        settings = self.variations.settings(variation, now)
+        legacy_graph = self._document(LEGACY_GRAPH)
+        graph, deciding = self.variations.graph(variation, legacy_graph)
+        graph = self._wanted(graph)
+        steps = self._steps(graph, deciding, resolved, legacy, renderer)
+        if self.faults.has_errors:
+            return Compilation(None, self.faults.issues)
+        plan = Plan(
+            source=self._source(),
+            steps=steps,
+            variables={**resolved.values, **self._lasting_system()},
+            origins={**resolved.origins, **dict.fromkeys(self._lasting_system(), "system")},
+            max_parallel=settings.max_parallel,
+            limits=settings.limits,
+            thresholds=self.variations.thresholds(variation),
+            alerts=alerts,
+        )
+        compiled = CompiledSource(plan, settings.schedule, self.faults.warnings)
+        return Compilation(compiled, self.faults.issues, is_lasting=not self._uses_clock(resolved))
+
+    def read_text(self, path: str) -> str:
+        """A file of the source as text; KeyError if there is none."""
+        return decode(self.files[path], path)
+
+    def _check_names(self) -> None:
+        for path in self.files:
+            if fault := fault_of_path(path):
+                self.faults.error(path, f"the file's name {fault}. Rename it.")
+        if twins := find_twins(self.files):
+            self.faults.error(
+                twins[1], f"differs from {twins[0]} in nothing but letter case. Rename one of them."
+            )
+
+    def _document(self, file: str) -> Any:
+        if file not in self.files:
+            return None
+        try:
+            return parse_json(self.read_text(file), file)
+        except SourceFault as fault:
+            self.faults.error(fault.file, fault.text)
+            return None
+
+    def _resolve(self, base: Mapping[str, Any], variation: Variation) -> Resolved:
+        levels = [("base", VARIABLES, "variable-list", base)]
+        for name, values in variation.overrides:
+            levels.append(("variation", FILE, f"override-setting-list.{name}", values))
+        variables = gather(levels, list(self.request.levels), self.faults)
+        return resolve(variables, self.system, self.faults)
+
+    def _rendered(self, renderer: Renderer, value: Any, file: str, where: str) -> Any:
+        """The value with its texts rendered; a faulty one stays as it is and is reported."""
+        if isinstance(value, str) and is_template(value):
+            try:
+                return renderer.text(value, file)
+            except SourceFault as fault:
+                self.faults.error(file, f"`{where}` {fault.text}" if where else fault.text)
+                return value
+        if isinstance(value, dict):
+            return {
+                key: self._rendered(renderer, item, file, f"{where}.{key}".lstrip("."))
+                for key, item in value.items()
+            }
+        if isinstance(value, list):
+            return [
+                self._rendered(renderer, item, file, f"{where}[{number}]")
+                for number, item in enumerate(value)
+            ]
+        return value
+
+    def _wanted(self, graph: Graph) -> Graph:
+        circle = graph.find_circle()
+        if circle:
+            self.faults.error(
+                FILE, f"the graph runs in a circle: {' -> '.join(circle)}. Remove one of its edges."
+            )
+            return Graph()
+        wanted = self.request.only_steps
+        if wanted is None:
+            return graph
+        for step in wanted:
+            if graph.needs and step not in graph.needs:
+                self.faults.error(
+                    FILE,
+                    f"there is no step '{step}' in the graph of this variation. Use one of"
+                    f" {listed(graph.needs)}.",
+                )
+        return graph.only(wanted)
+
+    def _steps(
+        self,
+        graph: Graph,
+        deciding: dict[str, dict[str, Any]],
+        resolved: Resolved,
+        legacy: frozenset[str],
+        renderer: Renderer,
+    ) -> tuple[StepPlan, ...]:
+        order = graph.sorted_steps()
+        if len(order) > MAX_STEPS:
+            return ()
+        reader = FolderReader(
+            _by_folder(self.files),
+            legacy,
+            lambda value, file: self._rendered(renderer, value, file, ""),
+            self.faults,
+        )
+        checker = Checker(resolved, self.system, self.read_text, self.faults)
+        planned = []
+        for name in order:
+            folder = reader.read(name)
+            self._add_conditions(folder, deciding.get(name))
+            if folder.kind in {"", "ingredient"}:
+                continue
+            trial = checker.try_step(folder)
+            _add_deferred(folder, trial, resolved)
+            planned.append(_step_plan(folder, trial, graph))
+        checker.check_names(graph)
+        return tuple(planned)
+
+    def _add_conditions(self, folder: StepFolder, conditions: dict[str, Any] | None) -> None:
+        if not conditions:
+            return
+        if folder.kind not in {"", "noop"}:
+            self.faults.error(
+                FILE,
+                f"the step {folder.name} decides {listed(conditions)}, but only NoOp steps can."
+                " Put a NoOp step behind it.",
+            )
+        elif len(conditions) > 1:
+            self.faults.error(
+                FILE, f"the step {folder.name} decides {listed(conditions)}; give it one condition."
+            )
+        folder.text[CONDITIONS] = json.dumps(conditions, ensure_ascii=False)
+
+    def _source(self) -> Source:
+        wish = self.request
+        return Source(
+            kind=wish.kind,
+            project=wish.project,
+            path=wish.path,
+            variation=wish.variation,
+            branch=wish.branch,
+            commit=wish.commit,
+            tree=wish.tree,
+        )
+
+    def _lasting_system(self) -> dict[str, Any]:
+        values = {key: value for key, value in self.system.items() if key not in _OWN_CLOCK}
+        if self.request.system.get("source_date"):
+            values[system.SOURCE_DATE] = self.system[system.SOURCE_DATE]
+        return values
+
+    def _uses_clock(self, resolved: Resolved) -> bool:
+        text = self.files.get(FILE, b"")
+        return resolved.uses_clock or b"now" in text or system.SOURCE_DATE.encode() in text
+
+
+def _by_folder(files: Mapping[str, bytes]) -> dict[str, dict[str, bytes]]:
+    found: dict[str, dict[str, bytes]] = {}
+    for path, content in files.items():
+        folder, slash, rest = path.partition("/")
+        if slash:
+            found.setdefault(folder, {})[rest] = content
+    return found
+
+
+def _add_deferred(folder: StepFolder, trial: Trial, resolved: Resolved) -> None:
+    """Give the step the variables that wait for a run, if it uses one."""
+    if resolved.deferred and not trial.used.isdisjoint(resolved.deferred):
+        folder.text[DEFERRED] = json.dumps(resolved.deferred, ensure_ascii=False)
+
+
+def _step_plan(folder: StepFolder, trial: Trial, graph: Graph) -> StepPlan:
+    body = {"description": folder.title} if folder.title else {}
+    return StepPlan(
+        key=folder.name,
+        kind=folder.kind,
+        title=folder.title,
+        needs=tuple(graph.needs[folder.name]),
+        body=body,
+        text=folder.text,
+        retry=folder.retry,
+        timeout_s=folder.timeout_s,
+        limits=trial.limits,
+        environment=trial.environment,
+        tags=folder.tags,
+        on_crash=folder.on_crash,
+        allow_failure=folder.allow_failure,
+    )

@@ -1,0 +1,56 @@
+"""The two plain files at a recipe's root: `description.json` and `variables.json`."""
+
+from typing import Any
+
+from galley.core.recipes.faults import Faults
+from galley.core.recipes.formats.reading import Section
+from galley.core.recipes.formats.variations import is_legacy, plain_values
+
+DESCRIPTION = "description.json"
+VARIABLES = "variables.json"
+_EVENTS = {
+    "orderrunStart": "start",
+    "orderrunWarning": "warning",
+    "orderrunOverDuration": "over_duration",
+    "orderrunSuccess": "success",
+    "orderrunError": "failure",
+}
+
+
+def read_variables(document: Any, faults: Faults) -> tuple[dict[str, Any], frozenset[str]]:
+    """The base variables, and the names that old files write as `$name` in their texts.
+
+    Very old recipes hold `{name: {"string-replace-key": ..., "string-replace-value": ...}}`, with
+    or without `variable-list` around it.
+    """
+    top = Section(document, VARIABLES, "", faults)
+    if "variable-list" in top.data:
+        section = top.section("variable-list")
+    elif any(is_legacy(value) for value in top.data.values()):
+        section = top
+    else:
+        if top.data:
+            top.fault('has no "variable-list". Write {"variable-list": {...}}.')
+        return {}, frozenset()
+    legacy = {
+        str(value.get("string-replace-key") or name)
+        for name, value in section.data.items()
+        if is_legacy(value)
+    }
+    return plain_values(section), frozenset(legacy)
+
+
+def read_alerts(document: Any, faults: Faults) -> dict[str, list[str]]:
+    """Who hears of each event of the recipe's runs: event -> destinations."""
+    emails = Section(document, DESCRIPTION, "", faults).section("recipe-emails")
+    found: dict[str, list[str]] = {}
+    for key, event in _EVENTS.items():
+        value = emails.raw(key)
+        if isinstance(value, str):
+            value = [part.strip() for part in value.replace(";", ",").split(",") if part.strip()]
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            if value:
+                found[event] = value
+        elif value is not None:
+            emails.fault('is no list of addresses; write ["a@example.org"].', key)
+    return found
