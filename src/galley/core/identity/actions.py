@@ -115,7 +115,9 @@ SCOPES: dict[str, frozenset[str]] = {
     "read": READING,
     "run": READING | _ORDERING,
     "write": READING | _ORDERING | _AUTHORING,
-    "secrets": frozenset({"public", "account.read", "secret.read", "secret.write"}),
+    "secrets": frozenset(
+        {"public", "account.read", "kitchen.list", "kitchen.read", "secret.read", "secret.write"}
+    ),
     "repository.read": frozenset({"public", "repository.read"}),
     "repository.write": frozenset({"public", "repository.read", "repository.write"}),
 }

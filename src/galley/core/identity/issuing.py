@@ -60,6 +60,8 @@ def issue_token(
     actor.require("token.issue", user)
     wanted_scopes = _checked_scopes(scopes)
     wanted_bounds = _checked_bounds(bounds)
+    if known is TokenKind.JOB and wanted_bounds is None:
+        raise Invalid("A job's token is bound to the job's own project or kitchen.")
     _refuse_wider(actor, wanted_scopes, wanted_bounds)
     now = clock.now()
     end = checked_end(known, now, lifetime_s, expires_at)

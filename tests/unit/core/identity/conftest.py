@@ -45,6 +45,8 @@ class People:
             )
 
     def token(self, user: User, kind: str = "personal", **how: object) -> identity.IssuedToken:
+        if kind == "job":
+            how.setdefault("bounds", {"project:1"})
         with self.database.writing() as session:
             return identity.issue_token(session, user, kind=kind, clock=self.clock, **how)  # type: ignore[arg-type]
 

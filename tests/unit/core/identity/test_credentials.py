@@ -26,15 +26,19 @@ APIS = {
 }
 
 
-@pytest.mark.parametrize("api", sorted(APIS))
-@pytest.mark.parametrize("kind", SINGLE)
-def test_an_api_takes_its_own_kinds_only(people: People, kind: str, api: str) -> None:
-    text = people.token(people.add("ann@example.org"), kind).text
-    if kind in APIS[api]:
-        assert people.call(text, *APIS[api]).token_kind == kind
-    else:
-        with pytest.raises(errors.TokenKindRefused):
-            people.call(text, *APIS[api])
+def test_an_api_takes_its_own_kinds_only(people: People) -> None:
+    ann = people.add("ann@example.org")
+    texts = {kind: people.token(ann, kind).text for kind in SINGLE}
+    refused = 0
+    for kind, text in texts.items():
+        for api, taken in APIS.items():
+            if kind in taken:
+                assert people.call(text, *taken).token_kind == kind, api
+                continue
+            with pytest.raises(errors.TokenKindRefused):
+                people.call(text, *taken)
+            refused += 1
+    assert (len(texts), refused) == (7, 28)
 
 
 def test_the_caller_carries_what_the_token_and_its_owner_have(people: People) -> None:
@@ -55,12 +59,10 @@ def test_a_token_shows_its_text_only_once(people: People) -> None:
     assert issued.text not in repr(vars(issued.token))
 
 
-@pytest.mark.parametrize(
-    "text", ["", "junk", "gly_personal_x", "a.b.c", "\x00", "\ud800", "é", "x" * 100_000]
-)
-def test_junk_is_refused(people: People, text: str) -> None:
-    with pytest.raises(errors.TokenInvalid, match="not valid"):
-        people.call(text)
+def test_junk_is_refused(people: People) -> None:
+    for text in ("", "junk", "gly_personal_x", "a.b.c", "\x00", "\ud800", "é", "x" * 100_000):
+        with pytest.raises(errors.TokenInvalid, match="not valid"):
+            people.call(text)
 
 
 def test_well_formed_strangers_are_refused(people: People) -> None:
@@ -158,29 +160,31 @@ def test_a_pair_works_as_a_pair_only(people: People) -> None:
         _call_pair(people, key_id, secret)
 
 
-@pytest.mark.parametrize(
-    ("how", "told"),
-    [
-        ({"kind": "magic"}, "no tokens of kind 'magic'"),
-        ({"kind": "setup"}, "no tokens of kind 'setup'"),
-        ({"scopes": {"read", "fly"}}, "Unknown scope fly"),
-        ({"scopes": set()}, "Unknown scope"),
-        ({"bounds": {"kitchen:seven"}}, "kitchen:seven cannot bound"),
-        ({"bounds": set()}, "cannot bound"),
-        ({"lifetime_s": 0}, "in the future"),
-        ({"lifetime_s": -5}, "in the future"),
-        ({"lifetime_s": 401 * 86_400}, "400 days at most"),
-        ({"kind": "session_bearer", "lifetime_s": 14_401}, "4 hours at most"),
-        ({"lifetime_s": float("nan")}, "cannot be a token's lifetime"),
-        ({"lifetime_s": 1e300}, "cannot be a token's lifetime"),
-        ({"name": "x" * 201}, "at most 200"),
-        ({"name": "a\nb"}, "at most 200"),
-    ],
-)
-def test_tokens_that_cannot_be(people: People, how: dict, told: str) -> None:
+IMPOSSIBLE = [
+    ({"kind": "magic"}, "no tokens of kind 'magic'"),
+    ({"kind": "setup"}, "no tokens of kind 'setup'"),
+    ({"kind": "job", "bounds": None}, "own project or kitchen"),
+    ({"scopes": {"read", "fly"}}, "Unknown scope fly"),
+    ({"scopes": set()}, "Unknown scope"),
+    ({"bounds": {"kitchen:seven"}}, "kitchen:seven cannot bound"),
+    ({"bounds": {"kitchen:1\n"}}, "cannot bound"),
+    ({"bounds": set()}, "cannot bound"),
+    ({"lifetime_s": 0}, "in the future"),
+    ({"lifetime_s": -5}, "in the future"),
+    ({"lifetime_s": 401 * 86_400}, "400 days at most"),
+    ({"kind": "session_bearer", "lifetime_s": 14_401}, "4 hours at most"),
+    ({"lifetime_s": float("nan")}, "cannot be a token's lifetime"),
+    ({"lifetime_s": 1e300}, "cannot be a token's lifetime"),
+    ({"name": "x" * 201}, "at most 200"),
+    ({"name": "a\nb"}, "at most 200"),
+]
+
+
+def test_tokens_that_cannot_be(people: People) -> None:
     ann = people.add("ann@example.org")
-    with pytest.raises(Invalid, match=told):
-        people.token(ann, **how)
+    for how, told in IMPOSSIBLE:
+        with pytest.raises(Invalid, match=told):
+            people.token(ann, **how)
     with people.database.reading() as session:
         assert identity.list_tokens(session, people.caller(ann), ann).total == 0
 

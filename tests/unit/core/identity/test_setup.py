@@ -52,10 +52,10 @@ def test_a_link_ends_with_the_next_one_and_after_a_day(people: People) -> None:
         _redeem(people, new)
 
 
-@pytest.mark.parametrize("text", ["", "x", "\x00", "\ud800", "gly_setup_x"])
-def test_wrong_links_are_refused(people: People, text: str) -> None:
+def test_wrong_links_are_refused(people: People) -> None:
     _make(people)
-    for wrong in (text, tokens.new_text("setup"), tokens.new_text("personal")):
+    junk = ("", "x", "\x00", "\ud800", "gly_setup_x")
+    for wrong in (*junk, tokens.new_text("setup"), tokens.new_text("personal")):
         with pytest.raises(TokenInvalid):
             _redeem(people, wrong)
         with people.database.reading() as session, pytest.raises(TokenInvalid):

@@ -27,43 +27,38 @@ def test_a_good_sign_in_gives_the_user(people: People, sign_in) -> None:
     assert user.last_login_at == people.clock.now()
 
 
-@pytest.mark.parametrize(
-    ("login", "password", "reason"),
-    [
-        ("ann@example.org", "wrong words here", "wrong password"),
-        ("eve@example.org", PASSWORD, "unknown account"),
-        ("bot@example.org", PASSWORD, "the account has no password"),
-        ("off@example.org", PASSWORD, "the account is disabled"),
-        ("off@example.org", "wrong words here", "wrong password"),
-    ],
-)
-def test_every_refusal_says_the_same(
-    people: People, sign_in, login: str, password: str, reason: str
-) -> None:
+REFUSED = [
+    ("ann@example.org", "wrong words here", "wrong password"),
+    ("eve@example.org", PASSWORD, "unknown account"),
+    ("bot@example.org", PASSWORD, "the account has no password"),
+    ("off@example.org", PASSWORD, "the account is disabled"),
+    ("off@example.org", "wrong words here", "wrong password"),
+]
+
+
+def test_every_refusal_says_the_same(people: People, sign_in) -> None:
     people.add("ann@example.org", "admin")
     people.add("bot@example.org", password=None)
     off = people.add("off@example.org")
     with people.database.writing() as session:
         identity.disable_user(session, off, clock=people.clock)
-    with pytest.raises(BadCredentials) as refused:
-        sign_in(login, password)
-    assert str(refused.value) == "Credentials are invalid"
-    assert refused.value.message == "Credentials are invalid"
-    assert refused.value.reason == reason
+    for login, password, reason in REFUSED:
+        with pytest.raises(BadCredentials) as refused:
+            sign_in(login, password)
+        assert str(refused.value) == refused.value.message == "Credentials are invalid"
+        assert refused.value.reason == reason
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", " ", "\x00", "a\x00b@x.org", "\ud800", "x" * 1_000_000, "ann@example.org\u200b"],
-)
-def test_hostile_texts_are_just_wrong(people: People, sign_in, text: str) -> None:
+def test_hostile_texts_are_just_wrong(people: People, sign_in) -> None:
     people.add("ann@example.org")
-    with pytest.raises(BadCredentials):
-        sign_in(text, PASSWORD)
-    with pytest.raises(BadCredentials):
-        sign_in("ann@example.org", text)
+    texts = ("", " ", "\x00", "a\x00b@x.org", "\ud800", "x" * 1_000_000, "ann@example.org\u200b")
+    for number, text in enumerate(texts):
+        with pytest.raises(BadCredentials):
+            sign_in(text, PASSWORD, f"192.0.2.{number}")
+        with pytest.raises(BadCredentials):
+            sign_in("ann@example.org", text, f"192.0.2.{number}")
     with people.database.reading() as session:
-        assert len(session.scalars(sa.select(LoginFailure)).all()) == 2
+        assert len(session.scalars(sa.select(LoginFailure)).all()) == 2 * len(texts)
 
 
 def _fail(sign_in, times: int, **how: str) -> None:

@@ -26,16 +26,13 @@ def test_a_new_user_is_stored_with_a_lower_case_login(people: People) -> None:
     assert PASSWORD not in found.password_hash
 
 
-@pytest.mark.parametrize(
-    "email",
-    [
+def test_what_is_no_address_makes_no_user(people: People) -> None:
+    for email in (
         *("", "ann", "ann@", "@x", "a b@x.org", "a@b@c", "a\x00@x.org", "a@x.org\nBcc: b@x.org"),
         *("x" * 250 + "@x.org", "\ud800@x.org", "<script>@x.org", "../a@x.org"),
-    ],
-)
-def test_what_is_no_address_makes_no_user(people: People, email: str) -> None:
-    with pytest.raises(Invalid, match="not an e-mail address"):
-        people.add(email)
+    ):
+        with pytest.raises(Invalid, match="not an e-mail address"):
+            people.add(email)
     with people.database.reading() as session:
         assert identity.list_users(session, identity.system_caller()).total == 0
 

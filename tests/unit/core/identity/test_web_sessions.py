@@ -42,10 +42,10 @@ def test_sign_ins_get_different_cookies(people: People) -> None:
     assert len(cookies) == 5
 
 
-@pytest.mark.parametrize("cookie", ["", "x", "é", "\x00", "\ud800", "x" * 5_000])
-def test_strange_cookies_are_signed_out(people: People, cookie: str) -> None:
-    with pytest.raises(SessionEnded):
-        _caller(people, cookie)
+def test_strange_cookies_are_signed_out(people: People) -> None:
+    for cookie in ("", "x", "é", "\x00", "\ud800", "x" * 5_000):
+        with pytest.raises(SessionEnded):
+            _caller(people, cookie)
 
 
 def test_eight_idle_hours_end_it(people: People) -> None:
