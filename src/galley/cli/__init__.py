@@ -1,0 +1,98 @@
+"""The command line. Commands are imported when they are called, so that help comes at once."""
+
+import importlib
+import sys
+from dataclasses import dataclass
+
+import click
+
+
+@dataclass(frozen=True, slots=True)
+class _Lazy:
+    """Where a command is, and its line in the help."""
+
+    place: str
+    help: str
+
+
+COMMANDS = {
+    "serve": _Lazy("galley.cli.serve:serve", "Run the server."),
+    "user": _Lazy("galley.cli.users:user", "Add users."),
+    "token": _Lazy("galley.cli.users:token", "Issue tokens."),
+    "connect": _Lazy("galley.cli.connect:connect", "Print the settings of a client."),
+    "recipe": _Lazy("galley.cli.recipe:recipe", "Check recipes."),
+    "migrate": _Lazy("galley.cli.maintenance:migrate", "Bring the database to this version."),
+    "backup": _Lazy("galley.cli.maintenance:backup", "Save everything, also while it is in use."),
+    "restore": _Lazy("galley.cli.maintenance:restore", "Bring a backup back."),
+    "doctor": _Lazy("galley.cli.maintenance:doctor", "Look for damage and bad settings."),
+}
+"""Every command, in the order of the help."""
+
+
+class _Commands(click.Group):
+    """A group whose commands are imported only when they are needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order of the help."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command itself."""
+        del ctx
+        lazy = COMMANDS.get(cmd_name)
+        if lazy is None:
+            return None
+        module, _, name = lazy.place.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table of commands, without importing any of them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, lazy.help) for name, lazy in COMMANDS.items()])
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="galley-server", prog_name="galley")
+def cli() -> None:
+    """Galley: one self-hosted data-automation server."""
+
+
+def main() -> None:
+    """The program `galley`. Errors that a user can mend are one line and exit status 1."""
+    try:
+        cli.main(prog_name="galley", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except Exception as error:
+        text = explain(error)
+        if text is None:
+            raise
+        click.echo(f"Error: {text}", err=True)
+        sys.exit(1)
+
+
+def explain(error: Exception) -> str | None:
+    """What a user is told of an error; None for a bug, which shows its traceback."""
+    from galley.core.errors import GalleyError
+    from galley.storage.migrations import SchemaUnknown
+
+    if isinstance(error, GalleyError):
+        return "\n".join(
+            [error.message, *(f"  {issue.file}: {issue.description}" for issue in error.issues)]
+        )
+    if isinstance(error, SchemaUnknown):
+        return str(error)
+    if isinstance(error, PermissionError):
+        return f"{error.filename}: permission denied. Run Galley as the user who owns it."
+    if type(error).__module__.startswith(("sqlalchemy", "psycopg")):
+        reason = str(getattr(error, "orig", error)).strip().splitlines()
+        return f"The database does not answer: {reason[0] if reason else type(error).__name__}"
+    return None

@@ -1,0 +1,235 @@
+"""`galley serve`: the server, from its first start to its clean end."""
+
+import errno
+import fcntl
+import gc
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from galley.cli.common import data_option, load_settings
+from galley.core.errors import Unavailable
+
+if TYPE_CHECKING:
+    from galley.app import Runtime
+    from galley.settings import Settings
+
+LOCK_NAME = "server.lock"
+_BACKLOG = 2048
+_KEEP_ALIVE_S = 75
+
+
+@click.command()
+@data_option
+@click.option("--host", help="The address to listen on (127.0.0.1).")
+@click.option("--port", type=click.IntRange(0, 65535), help="The port (8080); 0: any free one.")
+@click.option(
+    "--tls-cert",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The certificate with its chain (PEM); the server then speaks https only.",
+)
+@click.option(
+    "--tls-key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The certificate's key (PEM).",
+)
+@click.option("--external-url", help="The address under which clients reach it, for links.")
+@click.option(
+    "--trusted-proxy",
+    multiple=True,
+    metavar="CIDR",
+    help="A network of proxies whose X-Forwarded-* headers are believed; may be repeated.",
+)
+def serve(  # noqa: PLR0917 - click gives them by name
+    data: Path,
+    host: str | None,
+    port: int | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    external_url: str | None,
+    trusted_proxy: tuple[str, ...],
+) -> None:
+    """Run the server on a data folder, which is made on first use.
+
+    Prints `Galley is ready at ...` when it takes requests, and on a fresh folder the link to set
+    it up. SIGTERM and Ctrl+C let it finish what it has accepted. Further settings are GALLEY_*
+    variables or stand in DATA/galley.toml.
+    """
+    settings = load_settings(
+        data=data,
+        host=host,
+        port=port,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        external_url=external_url,
+        trusted_proxies=trusted_proxy,
+    )
+    run(settings)
+
+
+def run(settings: "Settings") -> None:
+    """Serve until a signal ends it.
+
+    Raises:
+        click.ClickException: the port or the folder is taken, or the certificate does not load.
+    """
+    from galley.wire.logging import configure_logging
+
+    configure_logging(settings.log_level)
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _bound(settings.host, settings.port) as listener, locked(settings.data):
+        from galley.app import build
+
+        runtime = build(settings)
+        try:
+            runtime.start()
+            _serve(runtime, listener)
+        finally:
+            runtime.stop()
+
+
+def _serve(runtime: "Runtime", listener: socket.socket) -> None:
+    import uvicorn
+
+    from galley.wire.protocol import guarded
+
+    settings = runtime.settings
+    limits = settings.limits
+    config = uvicorn.Config(
+        runtime.app,
+        http=guarded(limits.header_s),
+        loop="uvloop",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        limit_concurrency=limits.connections,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=int(limits.drain_s),
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+    )
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one
+        raise click.ClickException(
+            f"The certificate {settings.tls_cert} and its key {settings.tls_key} do not load:"
+            f" {error}. Both must be PEM files that belong together."
+        ) from error
+    port = listener.getsockname()[1]
+    server = _make_server(config, limits.handlers, lambda: _announce(runtime, port), runtime.drain)
+    server.run(sockets=[listener])
+
+
+def _make_server(
+    config: Any, handlers: int, on_ready: Callable[[], None], on_signal: Callable[[], None]
+) -> Any:
+    """A uvicorn server that says when it is ready, and that ends with status 0 after a signal."""
+    import uvicorn
+    from anyio import to_thread
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            """Listen, then say so."""
+            to_thread.current_default_thread_limiter().total_tokens = handlers
+            await super().startup(sockets)
+            gc.collect()
+            gc.freeze()
+            on_ready()
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            """Drain at the first signal; a second Ctrl+C does not wait."""
+            del frame
+            if self.should_exit and sig == signal.SIGINT:
+                self.force_exit = True
+            self.should_exit = True
+            on_signal()
+
+    return Server(config)
+
+
+def _announce(runtime: "Runtime", port: int) -> None:
+    """The line that scripts wait for, and the set-up link of a fresh account."""
+    from galley.app.addresses import address_of
+    from galley.core.identity import operations as identity
+
+    settings = runtime.settings
+    own = settings.model_copy(update={"external_url": None})
+    with runtime.services.database.writing() as session:
+        setup = identity.make_setup_token(session, runtime.services.clock)
+    print(f"Galley is ready at {address_of(own, port)}", flush=True)
+    if setup is not None:
+        link = f"{address_of(settings, port)}/setup?token={setup}"
+        print(f"Set it up (this link works once, for a day): {link}", flush=True)
+
+
+@contextmanager
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
+    """A listening socket.
+
+    Raises:
+        click.ClickException: that cannot be; the message names the cure.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise click.ClickException(
+            f"The host {host} cannot be found. Use --host 127.0.0.1 for this machine alone,"
+            " or 0.0.0.0 for every network."
+        ) from error
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise click.ClickException(_bind_fault(error, host, port)) from error
+    with listener:
+        yield listener
+
+
+def _bind_fault(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"Port {port} is taken. Use --port N to listen on another one (0: any free one)."
+    if error.errno == errno.EACCES:
+        return f"Port {port} is for the system's own services. Use --port N with N above 1023."
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{host} is no address of this machine. Use --host 127.0.0.1 or 0.0.0.0."
+    return f"Cannot listen on {host}:{port}: {error.strerror}."
+
+
+@contextmanager
+def locked(data: Path) -> Iterator[None]:
+    """Keep a second server from this data folder; the other commands may work beside it.
+
+    Raises:
+        Unavailable: a server is at work there.
+    """
+    handle = os.open(data / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            other = os.read(handle, 32).decode("ascii", "replace").strip() or "unknown"
+            raise Unavailable(
+                f"A server (process {other}) works with the folder {data} already."
+                " Stop it first, or give another folder with --data."
+            ) from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
