@@ -9,7 +9,7 @@ ISSUE = core.Issue(file="variables.json", description="line 3: write a comma")
 
 
 def every_error():
-    return list(core.GalleyError.__subclasses__())
+    return [c for c in core.GalleyError.__subclasses__() if c.__module__ == core.__name__]
 
 
 @pytest.mark.parametrize("kind", every_error(), ids=lambda c: c.__name__)

@@ -1,7 +1,11 @@
+from datetime import UTC, datetime
+
 import pytest
 from pydantic import ValidationError
 
+from galley.core.errors import Invalid
 from galley.core.runs.plan import ScheduleSpec
+from galley.core.runs.schedule import next_due
 from galley.dialects.datakitchen import schemas
 
 
@@ -24,7 +28,7 @@ def test_an_order_without_a_body_leaves_everything_to_the_variation():
         ("0 6 * * 1-5", ScheduleSpec(cron="0 6 * * 1-5")),
         ({"cron": "0 6 * * *"}, ScheduleSpec(cron="0 6 * * *")),
         ({"recurrence": "@daily", "zone": "Asia/Tokyo", "start": "2026-12-01", "end": 18e11},
-         ScheduleSpec(cron="@daily", zone="Asia/Tokyo", start_at="2026-12-01T00:00:00",
+         ScheduleSpec(cron="@daily", zone="Asia/Tokyo", start_at="2026-12-01T00:00:00+09:00",
                       end_at="2027-01-15T08:00:00+00:00")),
         ('{"schedule": "5 * * * *", "scheduleTimeZone": "Europe/Paris"}',
          ScheduleSpec(cron="5 * * * *", zone="Europe/Paris")),
@@ -33,6 +37,30 @@ def test_an_order_without_a_body_leaves_everything_to_the_variation():
 )  # fmt: skip
 def test_a_schedule_comes_in_three_shapes(schedule, spec):
     assert order(schedule=schedule).schedule_spec() == spec
+
+
+@pytest.mark.parametrize(
+    ("start", "cron", "at"),
+    [
+        ("2026-12-01T06:30:00+01:00", "30 5 1 12 *", "2026-12-01T05:30:00+00:00"),
+        ("2026-12-01T05:30:01", "31 5 1 12 *", "2026-12-01T05:31:00+00:00"),
+    ],
+)
+def test_a_start_alone_is_one_run_at_that_minute(start, cron, at):
+    spec = order(schedule={"start": start}).schedule_spec()
+    assert (spec.cron, spec.start_at) == (cron, at)
+    due = next_due(spec, datetime(2026, 11, 23, tzinfo=UTC))
+    assert due == datetime.fromisoformat(at)
+    assert next_due(spec, due) is None
+
+
+def test_an_end_needs_a_recurrence_and_a_zone_must_exist():
+    with pytest.raises(Invalid, match="recurrence"):
+        order(schedule={"end": "2030-01-01"}).schedule_spec()
+    with pytest.raises(Invalid, match="zone"):
+        order(
+            schedule={"cron": "0 6 * * *", "start": "2030-01-01", "zone": "Mars/Base"}
+        ).schedule_spec()
 
 
 @pytest.mark.parametrize("start", ["soon", True, {"a": 1}, 1e300])

@@ -1,0 +1,279 @@
+"""Good requests for every operation of the DataKitchen dialect that is done."""
+
+import itertools
+import random
+from collections.abc import Callable
+from typing import Any
+
+from tests.contract.datakitchen import recipes
+from tests.contract.live import PASSWORD, Api, until
+from tests.fuzz.mutations import Request
+
+FINAL = {"COMPLETED_SERVING", "SERVING_ERROR", "STOPPED_SERVING", "SERVING_RERAN"}
+_numbers = itertools.count(1)
+
+
+class World:
+    """A kitchen with a recipe, and what it takes to make one good call of each operation."""
+
+    def __init__(self, api: Api, user: str, rng: random.Random) -> None:
+        self.api = api
+        self.user = user
+        self.rng = rng
+        self.kitchen = self.name("world")
+        self.api.good("PUT", f"/v2/kitchen/create/master/{self.kitchen}", {})
+        self.make_recipe("demo")
+        self.order = self.place("v1")
+        self.daily = self.place("daily")
+        self.run = self.ended(self.order)["hid"]
+
+    def name(self, prefix: str) -> str:
+        """A name that nothing else has."""
+        return f"{prefix}_{next(_numbers)}"
+
+    def make_recipe(self, name: str) -> str:
+        """A recipe with the demo's files."""
+        self.api.good("POST", f"/v2/recipe/create/{self.kitchen}/{name}", {})
+        body = {"message": "m", "files": recipes.changes()}
+        self.api.good("POST", f"/v2/recipe/update/{self.kitchen}/{name}", body)
+        return name
+
+    def make_kitchen(self) -> str:
+        """An empty kitchen."""
+        name = self.name("kit")
+        self.api.good("PUT", f"/v2/kitchen/create/master/{name}", {})
+        return name
+
+    def place(self, variation: str, body: Any = None) -> str:
+        """An order; its id."""
+        path = f"/v2/order/create/{self.kitchen}/demo/{variation}"
+        return str(self.api.good("PUT", path, body)["order_id"])
+
+    def runs(self, order: str) -> list[Any]:
+        """The order's runs, newest first."""
+        path = f"/v2/order/servings/{self.kitchen}/{order}"
+        return list(self.api.good("GET", path)["servings"])
+
+    def ended(self, order: str) -> Any:
+        """The order's run, once it has ended."""
+
+        def look() -> Any:
+            found = self.runs(order)
+            return found[0] if found and found[0]["status"] in FINAL else None
+
+        return until(look, what=f"the end of order {order}")
+
+    def failed_run(self) -> str:
+        """A run that failed and was not resumed."""
+        run = self.ended(self.place("v1", {"parameters": {"amount": "1"}}))
+        assert run["status"] == "SERVING_ERROR", run
+        return str(run["hid"])
+
+    def document(self) -> Any:
+        """The kitchen as clients send it back."""
+        return self.api.good("GET", f"/v2/kitchen/{self.kitchen}")["kitchen"]
+
+
+Builder = Callable[[World, Request], Request]
+GOOD: dict[str, Callable[[World], tuple[dict[str, str], Any]]] = {}
+
+
+def good(operation: str) -> Any:
+    """Register what gives an operation's path parameters and body."""
+
+    def register(make: Callable[[World], tuple[dict[str, str], Any]]) -> Any:
+        GOOD[operation] = make
+        return make
+
+    return register
+
+
+def _here(world: World, **more: str) -> dict[str, str]:
+    return {"kitchen": world.kitchen, **more}
+
+
+@good("login")
+def _login(world: World) -> tuple[dict[str, str], Any]:
+    return {}, {"username": world.user, "password": PASSWORD}
+
+
+@good("kitchen-create")
+def _kitchen_create(world: World) -> tuple[dict[str, str], Any]:
+    body = world.rng.choice([{}, {"message": "junk", "description": "d"}, {"description": None}])
+    return {"parent": "master", "name": world.name("new")}, body
+
+
+@good("kitchen-update")
+@good("kitchen-settings-put")
+def _kitchen_update(world: World) -> tuple[dict[str, str], Any]:
+    document = world.document()
+    document["recipeoverrides"] = {"region": world.name("r")}
+    return _here(world), {"kitchen.json": document, "message": "m"}
+
+
+@good("kitchen-delete")
+def _kitchen_delete(world: World) -> tuple[dict[str, str], Any]:
+    gone = world.make_kitchen() if world.rng.random() < 0.7 else world.name("never")
+    return {"kitchen": gone}, {"synchronous-delete": False, "message": "m"}
+
+
+@good("recipe-get")
+@good("recipe-get-by-get")
+def _recipe_get(world: World) -> tuple[dict[str, str], Any]:
+    body = world.rng.choice([None, {}, {"recipe-files": ["gate/*"]}, {"include-recipe-tree": True}])
+    return _here(world, recipe="demo"), body
+
+
+@good("recipe-file")
+def _recipe_file(world: World) -> tuple[dict[str, str], Any]:
+    path = world.rng.choice(["variations.json", "gate/notebook.json"])
+    return _here(world, recipe="demo", path=path), None
+
+
+@good("recipe-create")
+def _recipe_create(world: World) -> tuple[dict[str, str], Any]:
+    body = world.rng.choice([{}, {"templatename": "qs1"}, {"templatename": "qs3"}])
+    return _here(world, recipe=world.name("rec")), body
+
+
+@good("recipe-add-file")
+def _recipe_add(world: World) -> tuple[dict[str, str], Any]:
+    body = {"message": "m", "filepath": f"resources/{world.name('f')}.txt", "file": "text"}
+    return _here(world, recipe="demo"), body
+
+
+@good("recipe-copy")
+def _recipe_copy(world: World) -> tuple[dict[str, str], Any]:
+    return _here(world, recipe="demo", name=world.name("copy")), None
+
+
+@good("recipe-delete-file")
+def _recipe_delete_file(world: World) -> tuple[dict[str, str], Any]:
+    path = f"resources/{world.name('f')}.txt"
+    body = {"message": "m", "filepath": path, "file": "text"}
+    world.api.good("PUT", f"/v2/recipe/create/{world.kitchen}/demo", body)
+    return _here(world, recipe="demo"), {"message": "m", "filepath": path, "file": path}
+
+
+@good("recipe-delete")
+def _recipe_delete(world: World) -> tuple[dict[str, str], Any]:
+    name = world.name("gone")
+    world.api.good("POST", f"/v2/recipe/create/{world.kitchen}/{name}", {})
+    return _here(world, recipe=name), {}
+
+
+@good("recipe-update")
+def _recipe_update(world: World) -> tuple[dict[str, str], Any]:
+    path = f"resources/{world.rng.randint(1, 5)}.txt"
+    files = {path: {"contents": world.name("text"), "isNew": True}}
+    one = {"message": "m", "filepath": path, "file": world.name("text")}
+    return _here(world, recipe="demo"), world.rng.choice([{"message": "m", "files": files}, one])
+
+
+def _order_path(world: World, **more: str) -> dict[str, str]:
+    return _here(world, recipe="demo", variation="v1", **more)
+
+
+@good("order-create")
+def _order_create(world: World) -> tuple[dict[str, str], Any]:
+    body = world.rng.choice(
+        [
+            None,
+            {},
+            {"schedule": "now", "parameters": {"amount": "20"}},
+            {"schedule": {"recurrence": "0 6 * * *", "zone": "Europe/Paris"}},
+            {"source-date": "2026-11-01", "infrastructure": {"region": "us"}},
+            {"alerts": ["a@example.com"]},
+        ]
+    )
+    return _order_path(world), body
+
+
+@good("order-create-graph")
+def _order_graph(world: World) -> tuple[dict[str, str], Any]:
+    return _order_path(world), {"schedule": "now", "graph-setting": [["first"]]}
+
+
+@good("order-create-onenode")
+def _order_node(world: World) -> tuple[dict[str, str], Any]:
+    return _order_path(world, node="first"), None
+
+
+@good("order-status")
+def _order_status(world: World) -> tuple[dict[str, str], Any]:
+    body = world.rng.choice(
+        [None, {"recipe": "demo", "timePeriod": 24, "search": ".*", "servingsCount": 3},
+         {"orderStatus": "COMPLETED_ORDER", "orderRunStatus": "COMPLETED_SERVING"}]
+    )  # fmt: skip
+    return _here(world), body
+
+
+@good("order-servings")
+def _order_servings(world: World) -> tuple[dict[str, str], Any]:
+    return _here(world, order=world.order), {"count": 100000}
+
+
+@good("order-details")
+def _order_details(world: World) -> tuple[dict[str, str], Any]:
+    every = {"summary": True, "logs": True, "timingresults": True, "testresults": True}
+    body = world.rng.choice(
+        [{}, {"serving_hid": world.run, **every}, {"order_id": world.order}, {"testresults": True}]
+    )
+    return _here(world), body
+
+
+@good("order-resume")
+def _order_resume(world: World) -> tuple[dict[str, str], Any]:
+    body = {"kitchen_name": world.kitchen, "serving_hid": world.failed_run()}
+    return {"run": "None"}, {**body, "parameters": {"amount": "30"}}
+
+
+@good("order-pause")
+@good("order-unpause")
+def _order_pause(world: World) -> tuple[dict[str, str], Any]:
+    return {"order": world.daily}, {"kitchen_name": world.kitchen}
+
+
+@good("order-stop")
+def _order_stop(world: World) -> tuple[dict[str, str], Any]:
+    order = world.place("daily")
+    return {"order": "None"}, {"kitchen_name": world.kitchen, "serving_book_hid": order}
+
+
+@good("serving-stop")
+def _serving_stop(world: World) -> tuple[dict[str, str], Any]:
+    return {"run": world.run}, {"kitchen_name": world.kitchen, "serving_hid": world.run}
+
+
+@good("order-delete")
+def _order_delete(world: World) -> tuple[dict[str, str], Any]:
+    order = world.place("daily")
+    return {"order": "None"}, {"kitchen_name": world.kitchen, "serving_book_hid": order}
+
+
+@good("order-delete-all")
+def _order_delete_all(world: World) -> tuple[dict[str, str], Any]:
+    return {"kitchen": world.make_kitchen()}, None
+
+
+@good("serving-delete")
+def _serving_delete(world: World) -> tuple[dict[str, str], Any]:
+    run = world.ended(world.place("v1"))["hid"]
+    return {"run": "None"}, {"kitchen_name": world.kitchen, "serving_hid": run}
+
+
+def good_request(world: World, operation: dict[str, Any]) -> Request:
+    """A request that the operation should answer with 2xx."""
+    make = GOOD.get(operation["id"])
+    parameters, body = make(world) if make else ({}, None)
+    for name in _parameters_of(operation["path"]):
+        parameters.setdefault(name, {"kitchen": world.kitchen, "recipe": "demo"}.get(name, "x"))
+    return Request(operation["method"], operation["path"], parameters, body)
+
+
+def _parameters_of(path: str) -> list[str]:
+    return [
+        part.split(":")[0].rstrip("}")
+        for part in path.split("{")[1:]
+        for part in [part.split("}")[0]]
+    ]
