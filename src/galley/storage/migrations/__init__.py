@@ -121,7 +121,10 @@ def draft(database: Database, metadata: sa.MetaData, message: str) -> Path:
             command.upgrade(settings, "head")
         number = f"{len(versions()) + 1:04d}"
         made: Any = command.revision(settings, message, autogenerate=True, rev_id=number)
-    return Path(made.path)
+    path = Path(made.path)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.strip().startswith("# ###")))
+    return path
 
 
 def _run(database: Database, metadata: sa.MetaData, goal: str) -> None:

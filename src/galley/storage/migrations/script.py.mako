@@ -1,5 +1,7 @@
 """${message}."""
 
+# ruff: noqa: PLR0915 - a version is one list of statements
+
 import sqlalchemy as sa
 from alembic import op
 ${imports if imports else ""}
