@@ -1,4 +1,4 @@
-"""The DataKitchen dialect as one ASGI application, to be mounted at `/v2`."""
+"""The DataKitchen dialect as one ASGI application; its paths begin with `/v2`."""
 
 from importlib.resources import files
 
@@ -30,10 +30,10 @@ def make_app(services: Services) -> ASGIApp:
         plain=errors.response,
     )
     for resource in (sessions, kitchens, recipes, orders, runs):
-        app.include_router(resource.router)
+        app.include_router(resource.router, prefix=PREFIX)
     operations = load_operations(OPERATIONS, "datakitchen")
-    operations.add_planned(app, dependencies=[Depends(caller_of)], prefix=PREFIX)
-    operations.check(app, services.actions, prefix=PREFIX)
+    operations.add_planned(app, dependencies=[Depends(caller_of)])
+    operations.check(app, services.actions)
     limits = services.settings.limits
     return LenientBody(
         app,
