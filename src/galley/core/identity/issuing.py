@@ -12,9 +12,10 @@ from galley.core.errors import Forbidden, Invalid
 from galley.core.events import audit
 from galley.core.identity import tokens
 from galley.core.identity.actors import system_caller
+from galley.core.identity.errors import TokenRevoked
 from galley.core.identity.models import Token, User
-from galley.core.identity.policy import SCOPES
-from galley.core.identity.repository import TokenRepository
+from galley.core.identity.policy import JUDGE, SCOPES
+from galley.core.identity.repository import TokenRepository, UserRepository
 from galley.core.identity.tokens import TokenKind
 from galley.kit.clock import Clock
 from galley.kit.ids import new_uid
@@ -47,17 +48,19 @@ def issue_token(
     clock: Clock,
     by: Caller | None = None,
 ) -> IssuedToken:
-    """Make a token of a user. `by` None is the system: a sign-in, or the command line.
+    """Make a token of a user. `by` None is a sign-in by that user, or else the command line.
 
     Without `lifetime_s` or `expires_at` it lives as long as its kind does.
 
     Raises:
         Invalid: unknown kind, scope or bound, or a lifetime that the kind cannot have.
         Forbidden: the caller may not, or would give more rights than it has.
+        TokenRevoked: the token that the caller came with has been revoked meanwhile.
     """
     known = _checked_kind(kind)
-    actor = system_caller() if by is None else by
+    actor = _issuer(session, user, known) if by is None else by
     actor.require("token.issue", user)
+    _refuse_ended(session, actor)
     wanted_scopes = _checked_scopes(scopes)
     wanted_bounds = _checked_bounds(bounds)
     if known is TokenKind.JOB and wanted_bounds is None:
@@ -100,6 +103,22 @@ def record(session: Session, actor: Caller, action: str, token: Token, at: datet
     """Tell the audit what happened to a token."""
     facts = {"kind": token.kind, "user": token.user_id, "name": token.name}
     audit.append(session, [audit.entry(actor, action, "token", token.id, after=facts, at=at)])
+
+
+def _issuer(session: Session, user: User, kind: TokenKind) -> Caller:
+    """Who issues when nobody is named: whoever signs in, else Galley itself."""
+    if kind is not TokenKind.SESSION_BEARER:
+        return system_caller()
+    signed_in = UserRepository(session).get(user.id)
+    return Caller(judge=JUDGE, user_id=signed_in.id, login=signed_in.login, roles=signed_in.roles)
+
+
+def _refuse_ended(session: Session, actor: Caller) -> None:
+    """A token that was revoked while its call was under way begets no new one."""
+    if actor.token_id is not None:
+        held = TokenRepository(session).find(actor.token_id)
+        if held is None or held.revoked_at is not None:
+            raise TokenRevoked
 
 
 def _checked_kind(kind: str) -> TokenKind:

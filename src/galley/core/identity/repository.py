@@ -122,6 +122,10 @@ class TokenRepository:
         rows = select(Token).where(Token.digest == digest).with_for_update()
         return self._session.scalar(rows)
 
+    def find(self, token_id: int) -> Token | None:
+        """The token of an id, as it is now, or None."""
+        return self._session.get(Token, token_id, populate_existing=True)
+
     def get(self, token_id: int) -> Token:
         """The token of an id.
 

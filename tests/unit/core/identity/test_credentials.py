@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from galley.core.errors import Forbidden, Invalid, NotFound
+from galley.core.events.models import audit_entries
 from galley.core.identity import errors, tokens
 from galley.core.identity import operations as identity
 from galley.core.identity.issuing import IssuedToken
@@ -221,6 +222,30 @@ def test_a_narrow_token_begets_no_wider_one(
     else:
         with pytest.raises(Forbidden):
             people.token(ann, by=by, **wanted)
+
+
+def test_a_token_revoked_meanwhile_begets_none(people: People) -> None:
+    ann = people.add("ann@example.org")
+    bearer = people.token(ann, "session_bearer")
+    caller = people.call(bearer.text, "session_bearer")
+    assert people.token(ann, "session_bearer", by=caller).token.created_by == ann.id
+    with people.database.writing() as session:
+        identity.revoke_token(session, bearer.token, clock=people.clock)
+    with pytest.raises(errors.TokenRevoked):
+        people.token(ann, "session_bearer", by=caller)
+
+
+def test_a_sign_in_is_told_of_its_user_and_other_tokens_of_the_system(people: People) -> None:
+    ann = people.add("ann@example.org")
+    people.token(ann, "session_bearer")
+    people.token(ann, "personal")
+    with people.database.reading() as session:
+        told = session.execute(
+            sa.select(audit_entries.c.actor)
+            .where(audit_entries.c.action == "token.issue")
+            .order_by(audit_entries.c.id)
+        ).all()
+    assert [row.actor for row in told] == ["ann@example.org", "system"]
 
 
 def test_members_make_tokens_for_themselves_only(people: People) -> None:
