@@ -159,31 +159,18 @@ def parse_form(text: bytes) -> dict[str, str]:
     """
     try:
         pairs = parse_qsl(
-            text.decode("ascii", "strict"),
-            keep_blank_values=True,
-            errors="strict",
-            max_num_fields=_MOST_FIELDS,
-        )
-    except UnicodeDecodeError:
-        pairs = _parse_raw_form(text)
-    except ValueError as error:
-        raise Invalid(f"The form in the body cannot be read: {error}.") from None
-    if any("\0" in name or "\0" in value for name, value in pairs):
-        raise Invalid("A field of the form in the body holds the character NUL.")
-    return dict(pairs)
-
-
-def _parse_raw_form(text: bytes) -> list[tuple[str, str]]:
-    """A form whose letters were not escaped, as `curl -d` sends them."""
-    try:
-        return parse_qsl(
             text.decode("utf-8"),
             keep_blank_values=True,
             errors="strict",
             max_num_fields=_MOST_FIELDS,
         )
-    except ValueError:
-        raise Invalid("The form in the body is not valid UTF-8, or has too many fields.") from None
+    except UnicodeDecodeError:
+        raise Invalid("The form in the body is not valid UTF-8.") from None
+    except ValueError as error:
+        raise Invalid(f"The form in the body cannot be read: {error}.") from None
+    if any("\0" in name or "\0" in value for name, value in pairs):
+        raise Invalid("A field of the form in the body holds the character NUL.")
+    return dict(pairs)
 
 
 async def _multipart(scope: Scope, raw: bytes) -> dict[str, str]:
