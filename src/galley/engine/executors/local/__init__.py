@@ -3,6 +3,18 @@
 `executor` is the server's side; `template` and `shim` run in processes of their own.
 """
 
-from galley.engine.executors.local.executor import LocalExecutor
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from galley.engine.executors.local.executor import LocalExecutor
 
 __all__ = ["LocalExecutor"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on demand: a template shall not carry what only the server needs."""
+    if name == "LocalExecutor":
+        from galley.engine.executors.local.executor import LocalExecutor
+
+        return LocalExecutor
+    raise AttributeError(name)

@@ -50,14 +50,16 @@ def abandon(folder: str, generation: int) -> bool:
     return _place(folder, generation, _ABANDONED)
 
 
-def _place(folder: str, generation: int, content: Claim) -> bool:
+def _place(
+    folder: str, generation: int, content: Claim, temporary: str | None = None
+) -> bool:
     """Make the claim's file appear with its content, or not at all."""
-    temporary = f"{folder}/.claim.{os.getpid()}"
+    temporary = temporary or f"{folder}/.claim.{os.getpid()}"
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     except FileNotFoundError:
         Path(folder).mkdir(parents=True, exist_ok=True, mode=0o700)
-        return _place(folder, generation, content)
+        return _place(folder, generation, content, temporary)
     try:
         os.write(handle, _encode(content))
     finally:

@@ -11,6 +11,7 @@ from galley.engine.executors.local import processes
 MEMORY, PROCESSES, DISK, CPU = "memory", "processes", "disk", "cpu"
 _MIB = 1024 * 1024
 _CPU_GRACE_S = 5
+_NONE = Limits()
 _MEMORY_WORDS = (
     b"MemoryError",
     b"Cannot allocate memory",
@@ -26,7 +27,9 @@ _DISK_WORDS = (b"File too large", b"file size limit exceeded", b"File size limit
 
 
 def effective(wanted: Limits, default: Limits) -> Limits:
-    """The step's own limits, the installation's where it names none."""
+    """The step's own limits, the installation's (the same object) where it names none."""
+    if wanted == _NONE:
+        return default
     return Limits(
         **{
             field: own if (own := getattr(wanted, field)) is not None else getattr(default, field)
@@ -44,32 +47,40 @@ def _lower(kind: int, soft: int, hard: int | None = None) -> None:
     resource.setrlimit(kind, (min(soft, ceiling), ceiling))
 
 
-def _apply_common(limits: Limits) -> None:
+def apply_to_shim(limits: Limits, baseline_bytes: int) -> None:
+    """Limit this process, which runs our own step kinds: its memory counts from `baseline_bytes`.
+
+    Only the soft limits are set, so that another step or a program can have its own, whole amount.
+    """
+    for kind, wanted in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, _scaled(limits.disk_mb, _MIB)),
+        (resource.RLIMIT_CPU, limits.cpu_s),
+        (resource.RLIMIT_AS, _scaled(limits.memory_mb, _MIB, baseline_bytes)),
+    ):
+        _, hard = resource.getrlimit(kind)
+        soft = hard if wanted is None else wanted
+        if hard != resource.RLIM_INFINITY:
+            soft = min(soft, hard) if soft != resource.RLIM_INFINITY else hard
+        resource.setrlimit(kind, (soft, hard))
+
+
+def _scaled(amount: int | None, unit: int, base: int = 0) -> int | None:
+    return None if amount is None else base + amount * unit
+
+
+def apply_to_program(limits: Limits) -> None:
+    """Limit this process, which is about to become a user's program, for good."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if limits.disk_mb is not None:
         _lower(resource.RLIMIT_FSIZE, limits.disk_mb * _MIB)
     if limits.cpu_s is not None:
         _lower(resource.RLIMIT_CPU, limits.cpu_s, limits.cpu_s + _CPU_GRACE_S)
-
-
-def apply_to_shim(limits: Limits, baseline_bytes: int) -> None:
-    """Limit this process, which runs one of our own step kinds: its memory counts from here.
-
-    The soft limit alone holds, so that a program that it starts can have its own, whole amount.
-    """
-    _apply_common(limits)
-    if limits.memory_mb is not None:
-        wanted = baseline_bytes + limits.memory_mb * _MIB
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        if hard == resource.RLIM_INFINITY or wanted < hard:
-            resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
-
-
-def apply_to_program(limits: Limits) -> None:
-    """Limit this process, which is about to become a user's program."""
-    _apply_common(limits)
     if limits.memory_mb is not None:
         _lower(resource.RLIMIT_AS, limits.memory_mb * _MIB)
+    else:
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
 
 class LimitWatch:

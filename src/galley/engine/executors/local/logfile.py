@@ -21,7 +21,7 @@ _LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
 
 def _stamp() -> str:
     """Now, as the log writes it: ISO 8601, UTC, microseconds, `Z`."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return datetime.now(UTC).isoformat(timespec="microseconds")[:26] + "Z"
 
 
 def _visible(line: bytes) -> bytes:

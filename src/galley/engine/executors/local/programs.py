@@ -26,7 +26,7 @@ _TICK_S = 0.1
 _POLL_S = 0.02
 _CHUNK_BYTES = 256 * 1024
 _PATH = "/usr/local/bin:/usr/bin:/bin"
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
 _DRAIN_S = 1.0
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -44,6 +44,7 @@ class Programs:
         self._sandboxed = sandboxed
         self._lock = threading.Lock()
         self._running: dict[int, subprocess.Popen[bytes]] = {}
+        self._guarding = False
         self.grace_s = grace_s
 
     def run(
@@ -100,6 +101,13 @@ class Programs:
         self._wait_for_none(_DRAIN_S)
         return count
 
+    def _guard(self) -> None:
+        """Before the first program: its orphans come to us, and it cannot look into us."""
+        if not self._guarding:
+            libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+            self._guarding = True
+
     def _surroundings(self, env: Mapping[str, str], *, walled: bool) -> dict[str, str]:
         """A clean environment: nothing of the server's, plus what the step wants."""
         return {
@@ -147,6 +155,7 @@ class Programs:
         limited: bool,
     ) -> tuple[subprocess.Popen[bytes], int]:
         """Start the command; returns it with the reading end of its output."""
+        self._guard()
         pipe, writing = os.pipe2(os.O_CLOEXEC)
         source = _memory_file(stdin) if stdin is not None else None
         limits, parent = self._watch.limits, os.getpid()

@@ -3,7 +3,6 @@
 It outlives the server: it writes to files only, and minds no terminal and no closed pipe.
 """
 
-import contextlib
 import gc
 import os
 import resource
@@ -28,14 +27,14 @@ from galley.engine.executors.local.limits import LimitWatch
 from galley.engine.executors.local.logfile import ERROR, WARNING, ConsoleStream, LogFile
 from galley.engine.executors.local.masking import Masker
 from galley.engine.executors.local.messages import Stop, TemplateSettings
-from galley.engine.executors.local.programs import Programs, libc
+from galley.engine.executors.local.programs import Programs
 from galley.kit.failpoints import failpoint
 
 RunStep = Callable[[Task, ShimConsole], Any]
 
-_PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
 _OWN_GRACE_S = 5.0
 _GRACE_SHARE = 0.8
+_READ_BYTES = 1 << 20
 _HOPELESS = frozenset({ErrorKind.INVALID, ErrorKind.REFUSED, ErrorKind.NOT_BUILT})
 _decode_task = msgspec.msgpack.Decoder(Task).decode
 
@@ -62,11 +61,26 @@ def encode_task(task: Task) -> bytes:
     return msgspec.msgpack.encode(task)
 
 
+def arm_signals() -> None:
+    """Install the handlers of all shims, once, in the template (its own SIGTERM is blocked).
+
+    They are handlers even where nothing is to be done, so that programs start with the defaults.
+    """
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, _ignore)
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    signal.signal(signal.SIGALRM, _on_alarm)
+    signal.signal(signal.SIGXCPU, _on_cpu_limit)
+
+
 def main(handle: int, generation: int, warm: Warm) -> int:
-    """Run the attempt whose task is in the memory file `handle`; returns the exit status."""
+    """Run the attempt whose task is in the memory file `handle`; returns the exit status.
+
+    Every page of memory that a shim touches is copied from the template, and that is most of what
+    a small step costs: this path is kept short on purpose.
+    """
     os.setsid()
-    with os.fdopen(handle, "rb") as file:
-        task = _decode_task(file.read())
+    task = _decode_task(_read_all(handle))
     mark = processes.mark_of(os.getpid())
     if mark is None or not claims.claim(task.folder, generation, mark):
         return messages.NOT_OURS
@@ -109,17 +123,15 @@ class _Shim:
         return 0
 
     def _prepare(self) -> None:
-        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-        for number in (signal.SIGHUP, signal.SIGINT):
-            signal.signal(number, _ignore)  # a handler, so that programs start with the default
-        signal.signal(signal.SIGTERM, self._on_sigterm)
-        signal.signal(signal.SIGXCPU, self._on_cpu_limit)
-        signal.signal(signal.SIGALRM, self._on_alarm)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        """Take signals from now on, and keep to the limits."""
+        global _current  # noqa: PLW0603 (a process has one attempt; its signal handlers find it)
+        _current = self
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
         if self._task.timeout_s is not None:
             signal.setitimer(signal.ITIMER_REAL, max(self._task.timeout_s, 0.001))
-        limiting.apply_to_shim(self._watch.limits, self._warm.baseline_bytes)
+        limits = self._watch.limits
+        if limits is not self._warm.settings.limits or limits.cpu_s is not None:
+            limiting.apply_to_shim(limits, self._warm.baseline_bytes)
         _make_folder(self._task.work)
         _make_folder(f"{self._task.folder}/out")
         sys.stdout = sys.stderr = ConsoleStream(self._log)
@@ -165,7 +177,8 @@ class _Shim:
 
     def _finish(self, outcome: Outcome) -> Outcome:
         """End what is left over; complete the outcome with usage and limits, without secrets."""
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        if self._task.timeout_s is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         left = self._programs.kill_all() if _has_children() else 0
         if left:
             self._log.write(WARNING, f"{left} process(es) that the step left running were ended.")
@@ -198,13 +211,16 @@ class _Shim:
         os.kill(os.getpid(), signal.SIGTERM)
         return 128 + signal.SIGTERM
 
-    def _on_sigterm(self, _number: int, _frame: FrameType | None) -> None:
+    def on_sigterm(self) -> None:
+        """Stop for the reason that the server left, or for none of Galley's."""
         self._stop(messages.read_stop(self._task.folder))
 
-    def _on_alarm(self, _number: int, _frame: FrameType | None) -> None:
+    def on_alarm(self) -> None:
+        """The step's time is over."""
         self._stop(Stop(why=messages.TIMED_OUT, grace_s=_OWN_GRACE_S))
 
-    def _on_cpu_limit(self, _number: int, _frame: FrameType | None) -> None:
+    def on_cpu_limit(self) -> None:
+        """The step's processor time is used up."""
         self._watch.note(limiting.CPU)
         if not self._ending:
             raise RuntimeError("the step used up its processor time")
@@ -216,8 +232,35 @@ class _Shim:
             raise Stopped(stop)
 
 
+_current: _Shim | None = None
+
+
 def _ignore(_number: int, _frame: FrameType | None) -> None:
     """Do nothing."""
+
+
+def _on_sigterm(_number: int, _frame: FrameType | None) -> None:
+    if _current is not None:
+        _current.on_sigterm()
+
+
+def _on_alarm(_number: int, _frame: FrameType | None) -> None:
+    if _current is not None:
+        _current.on_alarm()
+
+
+def _on_cpu_limit(_number: int, _frame: FrameType | None) -> None:
+    if _current is not None:
+        _current.on_cpu_limit()
+
+
+def _read_all(handle: int) -> bytes:
+    """The whole content of a memory file, which is closed then."""
+    parts = []
+    while part := os.read(handle, _READ_BYTES):
+        parts.append(part)
+    os.close(handle)
+    return b"".join(parts)
 
 
 def _make_folder(path: str) -> None:
@@ -231,10 +274,11 @@ def _make_folder(path: str) -> None:
 
 def _has_children() -> bool:
     """Whether anything was left running or unreaped below this process."""
-    with contextlib.suppress(ChildProcessError):
+    try:
         os.waitpid(-1, os.WNOHANG)
-        return True
-    return False
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _without_secrets(outcome: Outcome, masker: Masker) -> Outcome:

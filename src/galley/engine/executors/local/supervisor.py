@@ -209,10 +209,6 @@ class Supervisor:
             return
         self._loop.unwatch(link)
         link.close()
-        if not link.ready:
-            self._after_fault()
-        else:
-            log.warning("template_gone", pid=link.pid)
         for attempt in list(self._by_serial.values()):
             self._by_serial.pop(attempt.serial, None)
             if attempt.phase is Phase.RUNNING:
@@ -220,7 +216,10 @@ class Supervisor:
             else:
                 self._send_again(attempt)
         if link.ready:
+            log.warning("template_gone", pid=link.pid)
             self._start_template()
+        else:
+            self._after_fault()
 
     def _send_again(self, attempt: Attempt) -> None:
         """The request was in the old template's hands: see that no fork of it can win, repeat."""

@@ -19,6 +19,7 @@ from array import array
 
 import msgspec
 
+from galley.engine.executors.local import limits as limiting
 from galley.engine.executors.local import processes, shim
 from galley.engine.executors.local.messages import (
     BROKEN,
@@ -106,7 +107,6 @@ class _Template:
             return False
         if pid == 0:
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._connection.close()
             self._awake.close()
             self._wakes.close()
@@ -137,9 +137,13 @@ def _prepare(settings: TemplateSettings) -> shim.Warm:
     if processes.thread_count() != 1:
         raise RuntimeError("a module of the steps starts a thread when it is imported")
     processes.boot_id()
+    shim.arm_signals()
+    baseline_bytes = processes.virtual_bytes()
+    shared = msgspec.structs.replace(settings.limits, cpu_s=None)  # a template lives long
+    limiting.apply_to_shim(shared, baseline_bytes)  # inherited by shims without their own limits
     gc.collect()
     gc.freeze()
-    return shim.Warm(settings, run_step, processes.virtual_bytes())
+    return shim.Warm(settings, run_step, baseline_bytes)
 
 
 def main(argv: list[str]) -> int:

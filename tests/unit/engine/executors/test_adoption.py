@@ -1,0 +1,232 @@
+"""A server or a template goes, attempts stay: adopted, finished, or given up exactly once."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from galley.core.runs.task import Outcome
+from galley.engine.executors.local import claims, ending, messages, processes
+from tests.unit.engine.executors.conftest import HERE, Recorder
+from tests.unit.engine.executors.test_stopping import wait_for
+
+
+@pytest.fixture
+def fifo(tmp_path):
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    return path
+
+
+@pytest.fixture
+def gate(tmp_path):
+    return tmp_path / "gate"
+
+
+def waiting(bench, fifo, gate, key="one", **options):
+    """A step that runs until the gate is there; its task and its pid."""
+    task = bench.task(key, "wait", body={"at": str(fifo), "until": str(gate)}, **options)
+    bench.executor.submit(task)
+    return task, int(wait_for(fifo))
+
+
+def successor(bench, **options):
+    """The next server's executor over the same folder."""
+    bench.executor.stop()
+    bench.recorder = Recorder()
+    bench.executor = bench.make(**options)
+    return bench.start()
+
+
+def test_a_living_attempt_is_adopted_and_finishes(bench, fifo, gate):
+    task, pid = waiting(bench, fifo, gate)
+    successor(bench)
+    bench.executor.adopt(task)
+    assert bench.recorder.until(("started",), "one")[3] == {"pid": pid, "adopted": True}
+    gate.touch()
+    assert bench.recorder.outcome("one").exports == {"pid": pid}
+    assert bench.recorder.kinds("one") == ["started", "finished"]
+
+
+def test_without_process_descriptors_too(bench, fifo, gate, monkeypatch):
+    monkeypatch.setattr(ending, "open_pidfd", lambda pid: None)
+    task, pid = waiting(bench, fifo, gate)
+    successor(bench)
+    bench.executor.adopt(task)
+    bench.recorder.until(("started",), "one")
+    gate.touch()
+    assert bench.recorder.outcome("one").exports == {"pid": pid}
+
+
+def test_an_adopted_attempt_can_be_canceled(bench, fifo, gate):
+    task, pid = waiting(bench, fifo, gate)
+    successor(bench)
+    bench.executor.adopt(task)
+    bench.executor.cancel("one", grace_s=5)
+    assert bench.recorder.outcome("one").state == "canceled"
+    assert processes.started_ticks(pid) is None
+
+
+def test_an_attempt_that_ended_meanwhile_is_finished(bench, fifo, gate):
+    task, pid = waiting(bench, fifo, gate)
+    bench.executor.stop()
+    gate.touch()
+    subprocess.run(["tail", f"--pid={pid}", "-f", "/dev/null"], check=True)
+    successor(bench)
+    bench.executor.adopt(task)
+    assert bench.recorder.outcome("one").exports == {"pid": pid}
+    assert bench.recorder.kinds("one") == ["finished"]
+
+
+def test_an_attempt_that_was_killed_meanwhile_is_lost(bench, fifo, gate):
+    task, pid = waiting(bench, fifo, gate)
+    bench.executor.stop()
+    os.kill(pid, signal.SIGKILL)
+    subprocess.run(["tail", f"--pid={pid}", "-f", "/dev/null"], check=True)
+    successor(bench)
+    bench.executor.adopt(task)
+    kind, reason = bench.recorder.wait("one")
+    assert kind == "lost"
+    assert reason.startswith("the step's process is gone and left no result")
+
+
+def test_an_attempt_that_never_started_is_lost_and_never_runs(bench):
+    task = bench.task("one", "noop")
+    bench.executor.adopt(task)
+    assert bench.recorder.wait("one") == ("lost", "the step's process was never started")
+    successor(bench)
+    bench.executor.submit(task)  # the old request comes late
+    assert bench.recorder.wait("one") == ("lost", "the step's process was never started")
+    assert not bench.file("one", "exit.json").exists()
+
+
+def test_a_reused_pid_is_not_taken_for_the_attempt(bench):
+    task = bench.task("one", "noop")
+    mark = processes.mark_of(os.getpid())
+    assert claims.claim(task.folder, 0, processes.Mark(mark.pid, mark.started - 5, mark.boot))
+    bench.executor.adopt(task)
+    assert bench.recorder.wait("one")[0] == "lost"
+
+
+def test_a_damaged_exit_file_counts_as_none(bench):
+    task = bench.task("one", "noop")
+    claims.claim(task.folder, 0, processes.Mark(2**22 - 1, 1, processes.boot_id()))
+    bench.file("one", "exit.json").write_bytes(b'{"state": "succ')
+    bench.executor.adopt(task)
+    assert bench.recorder.wait("one")[0] == "lost"
+
+
+def test_a_stop_that_outlived_its_server_counts(bench):
+    task = bench.task("one", "noop")
+    claims.claim(task.folder, 0, processes.Mark(2**22 - 1, 1, processes.boot_id()))
+    messages.write_stop(task.folder, messages.Stop(why=messages.CANCELED, grace_s=1))
+    bench.executor.adopt(task)
+    assert bench.recorder.outcome("one").state == "canceled"
+
+
+def test_the_time_of_an_adopted_attempt_counts_from_its_start(bench, fifo, gate, monkeypatch):
+    from galley.engine.executors.local import supervisor
+
+    monkeypatch.setattr(supervisor, "_TIMEOUT_SLACK_S", 0.0)
+    monkeypatch.setattr(processes, "age_s", lambda mark: 3600.0)
+    task, _ = waiting(bench, fifo, gate, timeout_s=3600.0)
+    successor(bench)
+    bench.executor.adopt(task)
+    assert bench.recorder.outcome("one").reason.startswith("timed out after 3600 s")
+
+
+def template_of(bench):
+    return bench.executor._supervisor._link.pid
+
+
+def test_a_killed_template_is_replaced_and_its_shims_go_on(bench, fifo, gate):
+    _, pid = waiting(bench, fifo, gate)
+    first = template_of(bench)
+    os.kill(first, signal.SIGKILL)
+    assert bench.run("noop", "two").state == "succeeded"
+    assert template_of(bench) != first
+    gate.touch()
+    assert bench.recorder.outcome("one").exports == {"pid": pid}
+    assert bench.recorder.kinds("one") == ["started", "finished"]
+
+
+def test_requests_in_a_killed_template_are_run_once(bench):
+    bench.run("noop", "warm")
+    os.kill(template_of(bench), signal.SIGSTOP)
+    tasks = [bench.task(str(number), "noop") for number in range(3)]
+    for task in tasks:
+        bench.executor.submit(task)
+    bench.executor.cancel("nobody")
+    os.kill(template_of(bench), signal.SIGKILL)
+    for task in tasks:
+        assert bench.recorder.outcome(task.key).state == "succeeded"
+        assert bench.recorder.kinds(task.key) == ["started", "finished"]
+
+
+def test_no_zombies(bench, fifo, gate):
+    for number in range(5):
+        bench.run("noop", str(number))
+    template = template_of(bench)
+    assert processes.children(template) == []
+    os.kill(template, signal.SIGKILL)
+    bench.run("noop", "after")
+    assert processes.started_ticks(template) is None
+    assert not os.path.exists(f"/proc/{template}")  # noqa: PTH110
+
+
+def test_stop_ends_the_template(bench):
+    bench.run("noop")
+    template = template_of(bench)
+    bench.executor.stop()
+    assert not os.path.exists(f"/proc/{template}")  # noqa: PTH110
+
+
+SERVER = """
+import sys, time
+from pathlib import Path
+sys.path[:0] = [sys.argv[3], sys.argv[4]]
+from tests.unit.engine.executors.conftest import Bench
+bench = Bench(Path(sys.argv[1]), sandboxed=False).start()
+bench.executor.submit(
+    bench.task("one", "wait", body={"at": sys.argv[2], "until": sys.argv[1] + "/gate"})
+)
+time.sleep(600)
+"""
+
+
+def test_a_killed_server_leaves_its_attempts_to_the_next(make_bench, fifo):
+    bench = make_bench()
+    root = str(bench.folder)
+    os.makedirs(root)
+    command = [sys.executable, "-c", SERVER, root, str(fifo), HERE, os.getcwd()]
+    with subprocess.Popen(command) as server:
+        pid = int(wait_for(fifo))
+        server.kill()
+    bench.start()
+    bench.executor.adopt(
+        bench.task("one", "wait", body={"at": str(fifo), "until": f"{root}/gate"})
+    )
+    assert bench.recorder.until(("started",), "one")[3]["pid"] == pid
+    (bench.folder / "gate").touch()
+    assert bench.recorder.outcome("one") == Outcome(
+        state="succeeded", exports={"pid": pid}, usage=bench.recorder.outcome("one").usage
+    )
+
+
+@pytest.mark.parametrize("name", ["shim.claimed", "shim.before_exit_file"])
+def test_a_shim_killed_before_its_exit_file_is_lost(make_bench, monkeypatch, name):
+    monkeypatch.setenv("GALLEY_FAILPOINTS", f"{name}=kill")
+    bench = make_bench().start()
+    bench.executor.submit(bench.task("one", "noop"))
+    kind, reason = bench.recorder.wait("one")
+    assert (kind, reason) == (
+        "lost", "the step's process ended with exit status 137 and left no result"
+    )  # fmt: skip
+
+
+def test_a_shim_killed_after_its_exit_file_is_finished(make_bench, monkeypatch):
+    monkeypatch.setenv("GALLEY_FAILPOINTS", "shim.after_exit_file=kill")
+    bench = make_bench().start()
+    assert bench.run("noop").state == "succeeded"

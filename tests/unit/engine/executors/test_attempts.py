@@ -1,0 +1,195 @@
+"""What becomes of single attempts: outcomes, logs, usage, failures with a reason."""
+
+import json
+import os
+import re
+import signal
+import stat
+
+import pytest
+
+from galley.core.errors import Unavailable
+from galley.core.runs.plan import Limits
+
+LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z [DIWEO] .*")
+
+
+def test_a_step_succeeds_in_a_process_of_its_own(bench):
+    outcome = bench.run("noop")
+    assert outcome.state == "succeeded"
+    assert bench.recorder.kinds("one") == ["started", "finished"]
+    started = bench.recorder.of("one")[0]
+    assert started[2] == 7
+    assert started[3] == {"pid": outcome.exports["pid"]}
+    assert outcome.exports["pid"] != os.getpid()
+    assert outcome.timings == {"notebook": 0.5}
+
+
+def test_the_outcome_tells_what_was_used(bench):
+    usage = bench.run("noop").usage
+    assert set(usage) == {"max_rss_mb", "user_s", "system_s", "wall_s"}
+    assert usage["max_rss_mb"] > 5
+
+
+def test_the_log_has_one_stamped_line_for_each_line(bench):
+    bench.run("talk", body={"text": "first\nsecond \x1b[31mred\x1b[0m \x07", "level": "warning"})
+    lines = bench.log().splitlines()
+    assert all(LINE.fullmatch(line) for line in lines), lines
+    assert [line[28:] for line in lines] == [
+        "W first", "W second red \\x07", "O printed", "O without an end"
+    ]  # fmt: skip
+
+
+def test_control_files_are_private_and_atomic(bench):
+    bench.run("noop")
+    assert stat.S_IMODE(bench.file("one", "pid").stat().st_mode) == 0o600
+    claim = json.loads(bench.file("one", "pid").read_text())
+    assert claim["pid"] == bench.recorder.outcome("one").exports["pid"]
+    assert claim["started"] > 0
+    left = sorted(p.name for p in bench.file("one", "").iterdir())
+    assert left == ["exit.json", "out", "pid"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "retryable"),
+    [
+        ("invalid", "The key `x` is missing in f.json.", False),
+        ("unavailable", "The database rests.", True),
+        ("exit", "the step's code called exit(3)", True),
+        ("other", "KeyError: 'other'", True),
+        ("nothing", "the step's code returned NoneType, no outcome", True),
+    ],
+)
+def test_what_a_step_raises_is_its_reason(bench, kind, reason, retryable):
+    outcome = bench.run("raise", body={"kind": kind})
+    assert (outcome.state, outcome.reason, outcome.retryable) == ("failed", reason, retryable)
+
+
+def test_a_traceback_goes_to_the_log_only(bench):
+    outcome = bench.run("raise", body={"kind": "other"})
+    assert "Traceback" not in outcome.reason
+    assert "E Traceback (most recent call last):" in bench.log()
+
+
+def test_secrets_reach_the_step_and_nothing_else(bench):
+    secret = "s3cret/with+signs\nand a second line"
+    outcome = bench.run("reveal", secrets={"vault://one": secret})
+    kept = bench.log() + bench.file("one", "exit.json").read_text() + repr(outcome)
+    for part in ("s3cret", "second line"):
+        assert part not in kept
+    assert outcome.exports == {"x": ["[masked]", 7]}
+    assert outcome.checks[0].text == "got [masked]"
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (signal.SIGKILL, "killed by signal 9 (out of memory or an operator)"),
+        (signal.SIGSEGV, "killed by signal 11 (a crash in native code)"),
+    ],
+)
+def test_a_process_that_dies_by_a_signal_is_lost(bench, number, reason):
+    bench.executor.submit(bench.task("one", "die", body={"number": int(number)}))
+    assert bench.recorder.wait("one") == ("lost", f"the step's process was {reason}")
+    assert bench.log().splitlines()[-1].endswith(f"E The step's process was {reason}.")
+
+
+def test_a_process_that_exits_without_a_word_is_lost(bench):
+    bench.executor.submit(bench.task("one", "exit", body={"code": 0}))
+    kind, reason = bench.recorder.wait("one")
+    assert kind == "lost"
+    assert reason == "the step's process ended with exit status 0 and left no result"
+
+
+def test_sigterm_from_outside_makes_an_attempt_lost(bench, tmp_path):
+    body = {"at": str(tmp_path / "at"), "until": str(tmp_path / "never")}
+    bench.executor.submit(bench.task("one", "wait", body=body))
+    pid = bench.recorder.until(("started",), "one")[3]["pid"]
+    os.kill(pid, signal.SIGTERM)
+    kind, reason = bench.recorder.wait("one")
+    assert kind == "lost"
+    assert "signal 15" in reason
+
+
+def test_a_repeated_key_is_ignored(bench):
+    bench.run("noop")
+    bench.executor.submit(bench.task("one", "noop"))
+    bench.run("noop", key="two")
+    assert bench.recorder.kinds("one") == ["started", "finished"]
+
+
+def test_another_executor_cannot_run_a_claimed_attempt(bench, make_bench):
+    first = bench.run("noop")
+    other = make_bench()
+    other.folder = bench.folder
+    other.start()
+    other.executor.submit(other.task("one", "noop", fence=8))
+    assert other.recorder.outcome("one").exports == first.exports
+
+
+def test_more_attempts_than_slots_wait(make_bench, tmp_path):
+    bench = make_bench(slots=1).start()
+    until = tmp_path / "go"
+    body = {"at": str(tmp_path / "at"), "until": str(until)}
+    bench.executor.submit(bench.task("first", "wait", body=body))
+    bench.executor.submit(bench.task("second", "noop"))
+    bench.recorder.until(("started",), "first")
+    assert bench.recorder.of("second") == []
+    until.touch()
+    bench.recorder.outcome("second")
+    kinds = [(event[0], event[1]) for event in bench.recorder.events]
+    assert kinds.index(("finished", "first")) < kinds.index(("started", "second"))
+
+
+def test_own_steps_have_a_memory_limit(bench):
+    outcome = bench.run("hoard", body={"size_mb": 400}, limits=Limits(memory_mb=200))
+    assert outcome.state == "failed"
+    assert "limit of 200 MB of memory: raise `memory_mb`" in outcome.reason
+    generous = bench.run("hoard", "two", body={"size_mb": 400}, limits=Limits(memory_mb=600))
+    assert generous.state == "succeeded"
+
+
+def test_the_installations_memory_limit_holds_too(make_bench):
+    bench = make_bench(limits=Limits(memory_mb=100)).start()
+    assert "limit of 100 MB" in bench.run("hoard", body={"size_mb": 300}).reason
+    raised = bench.run("hoard", "two", body={"size_mb": 300}, limits=Limits(memory_mb=600))
+    assert raised.state == "succeeded"
+
+
+def test_own_steps_have_a_processor_limit(bench):
+    outcome = bench.run("spin", limits=Limits(cpu_s=1))
+    assert outcome.state == "failed"
+    assert "limit of 1 s of processor time: raise `cpu_s`" in outcome.reason
+
+
+def test_duckdb_is_preloaded_without_a_thread(make_bench):
+    bench = make_bench(preload=["duckdb"]).start()
+    assert bench.run("query").exports == {"total": 499500}
+
+
+def test_the_template_shows_nothing_of_the_servers_environment(make_bench, monkeypatch):
+    monkeypatch.setenv("GALLEY_SECRET_KEY", "key")
+    monkeypatch.setenv("DB_PASSWORD", "word")
+    bench = make_bench().start()
+    names = ["GALLEY_SECRET_KEY", "DB_PASSWORD"]
+    assert bench.run("show", body={"names": names}).exports == dict.fromkeys(names)
+
+
+def test_capabilities_name_slots_tags_and_walls(bench):
+    told = bench.executor.capabilities()
+    assert (told.name, told.slots, told.tags) == ("local", 4, frozenset({"local"}))
+    assert "no bubblewrap: protects from mistakes, not from hostile code" in told.isolation
+
+
+def test_it_serves_once(bench):
+    with pytest.raises(Unavailable):
+        bench.executor.start(bench.recorder)
+
+
+def test_a_run_step_that_is_not_there_is_told_to_who_waits(make_bench):
+    bench = make_bench(run_step="steps:no_such_thing").start()
+    bench.executor.submit(bench.task("one", "noop"))
+    kind, reason = bench.recorder.wait("one")
+    assert kind == "lost"
+    assert "cannot start" in reason
+    assert "no_such_thing" in reason
