@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from galley.core.recipes.variables import run_system_variables
+from galley.core.recipes.formats.system import run_variables as run_system_variables
 from galley.core.runs.live import LiveRun, LiveStep
 from galley.kit.ids import uuid_of
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from galley.core.recipes.faults import Faults, SourceFault
 from galley.core.recipes.formats import system
 from galley.core.recipes.formats.folders import StepFolder
@@ -39,6 +41,7 @@ class Trial:
     exports: set[str] = field(default_factory=set)
     needed: dict[str, str] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    references: set[str] = field(default_factory=set)
     is_opaque: bool = False
 
 
@@ -66,7 +69,14 @@ class Checker:
         context = {**self._known, **self._later}
         context.update(dict.fromkeys(unknown, LATER))
         found = Faults()
-        reader = StepReader(folder.text, context, self._read_file, None, found)
+        reader = StepReader(
+            folder.text,
+            context,
+            self._read_file,
+            secrets=None,
+            faults=found,
+            below=f"{folder.name}/",
+        )
         step = reader.read(folder.kind)
         self._report(folder, found, dynamic)
         trial = Trial(
@@ -76,6 +86,7 @@ class Checker:
             exports=exports_of(step) - {""},
             needed=needed,
             used=used,
+            references=find_references(msgspec.to_builtins(step)),
             is_opaque=step.kind == "script" and not step.scripts and not step.program,
         )
         for file, names in _checked_names(step):

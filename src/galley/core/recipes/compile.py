@@ -4,12 +4,12 @@ Pure functions: they run in the compiler's child process, never in the server it
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from galley.core.errors import Issue
+from galley.core.errors import Issue, Refused
 from galley.core.recipes.checking import Checker, Trial
 from galley.core.recipes.documents import decode, parse_json
 from galley.core.recipes.faults import Faults, SourceFault, refusal
@@ -30,6 +30,7 @@ from galley.core.recipes.formats.variations import (
     listed,
 )
 from galley.core.recipes.graph import Graph
+from galley.core.recipes.references import find_references
 from galley.core.recipes.templating import Renderer, is_template
 from galley.core.recipes.variables import Resolved, gather, resolve
 from galley.core.runs.plan import (
@@ -41,8 +42,6 @@ from galley.core.runs.plan import (
 )
 from galley.core.runs.ports import CompileRequest
 from galley.kit.paths import fault_of_path, find_twins
-
-_OWN_CLOCK = frozenset({system.NOW, system.SOURCE_DATE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +64,14 @@ def compile_recipe(request: CompileRequest) -> CompiledSource:
     """
     found = compile_source(request)
     if found.compiled is None:
-        raise refusal(f"Recipe {request.path}, variation {request.variation},", found.issues)
+        raise refused(request, found.issues)
     return found.compiled
+
+
+def refused(request: CompileRequest, issues: Sequence[Issue]) -> Refused:
+    """The refusal of a source that has these issues."""
+    what = f"The recipe {request.path} (variation {request.variation})"
+    return refusal(what, tuple(issues))
 
 
 def check_recipe(request: CompileRequest) -> list[Issue]:
@@ -105,6 +110,8 @@ class _Compilation:
         self.variations = Variations({} if document is None else document, self.faults)
 
     def run(self) -> Compilation:
+        if not self.variations.names:
+            return Compilation(None, self.faults.issues)
         base, legacy = read_variables(self._document(VARIABLES) or {}, self.faults)
         alerts = read_alerts(self._document(DESCRIPTION) or {}, self.faults)
         variation = self.variations.find(self.request.variation)
@@ -161,8 +168,8 @@ class _Compilation:
         levels = [("base", VARIABLES, "variable-list", base)]
         for name, values in variation.overrides:
             levels.append(("variation", FILE, f"override-setting-list.{name}", values))
-        variables = gather(levels, list(self.request.levels), self.faults)
-        return resolve(variables, self.system, self.faults)
+        variables = gather(levels, list(self.request.levels), system.NAMES, self.faults)
+        return resolve(variables, self.system, system.NAMES, self.faults)
 
     def _rendered(self, renderer: Renderer, value: Any, file: str, where: str) -> Any:
         """The value with its texts rendered; a faulty one stays as it is and is reported."""
@@ -261,7 +268,7 @@ class _Compilation:
         )
 
     def _lasting_system(self) -> dict[str, Any]:
-        values = {key: value for key, value in self.system.items() if key not in _OWN_CLOCK}
+        values = {key: value for key, value in self.system.items() if key not in system.NAMES.clock}
         if self.request.system.get("source_date"):
             values[system.SOURCE_DATE] = self.system[system.SOURCE_DATE]
         return values
@@ -287,7 +294,10 @@ def _add_deferred(folder: StepFolder, trial: Trial, resolved: Resolved) -> None:
 
 
 def _step_plan(folder: StepFolder, trial: Trial, graph: Graph) -> StepPlan:
-    body = {"description": folder.title} if folder.title else {}
+    body: dict[str, Any] = {"description": folder.title} if folder.title else {}
+    loaded = trial.references - find_references(folder.text)
+    if loaded:
+        body["secrets"] = [f"#{{{name}}}" for name in sorted(loaded)]
     return StepPlan(
         key=folder.name,
         kind=folder.kind,

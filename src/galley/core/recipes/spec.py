@@ -15,7 +15,7 @@ class CheckSpec(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `action` is what a failure does: `stop`, `warn` or `log`. `convert` is None or `integer`,
     `float`, `string`, `date`, `boolean`. `compare` is one of `eq ne gt ge lt le`; `metric` is a
-    value, the name of a variable, or `{"history": "previous" | "average", "of": name or None}`
+    value, the name of a variable, or `{"history": "previous" | "average", "last": runs}`
     for a value of earlier runs. With only a `variable` its value is logged. `over` lists the keys
     that an older form loops over.
     """

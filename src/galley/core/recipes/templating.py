@@ -101,10 +101,16 @@ def render_text(
 
 
 class Renderer:
-    """Renders several files with the same variables; `read_file` serves `load_text`."""
+    """Renders several files with the same variables; `read_file` serves `load_text`.
 
-    def __init__(self, variables: Mapping[str, Any], read_file: ReadFile | None = None) -> None:
+    `below` is the folder that the files lie in, for those who watch.
+    """
+
+    def __init__(
+        self, variables: Mapping[str, Any], read_file: ReadFile | None = None, below: str = ""
+    ) -> None:
         self._read_file = read_file
+        self._below = below
         self._depth = 0
         self._context: dict[str, Any] = {
             **FUNCTIONS,
@@ -116,6 +122,7 @@ class Renderer:
         """A text, rendered (see `render_text`)."""
         if not is_template(source):
             return source
+        self._tell(file)
         return self._render(_template(source, file, is_json=False), file)
 
     def document(self, source: str, file: str) -> Any:
@@ -126,11 +133,14 @@ class Renderer:
         """
         if not is_template(source):
             return parse_json(source, file)
+        self._tell(file)
         return parse_json(self._render(_template(source, file, is_json=True), file), file)
 
-    def _render(self, template: Template, file: str) -> str:
+    def _tell(self, file: str) -> None:
         for tell in _watch:
-            tell(file)
+            tell(file if self._depth else f"{self._below}{file}")
+
+    def _render(self, template: Template, file: str) -> str:
         try:
             return _join(template.generate(self._context), file)
         except SourceFault:

@@ -43,7 +43,7 @@ def fitted(base: Any, value: Any) -> tuple[Any, str | None]:
         return _fitted_text(wanted, value)
     if wanted == "text" and given in {"number", "true/false"}:
         return value, None
-    return value, f"is a {given}, but the base value is a {wanted}"
+    return value, f"is {_one(given)}, but the base value is {_one(wanted)}"
 
 
 def _fitted_text(wanted: str, value: str) -> tuple[Any, str | None]:
@@ -62,7 +62,11 @@ def _fitted_text(wanted: str, value: str) -> tuple[Any, str | None]:
             parsed = None
         if kind_of(parsed) == wanted:
             return parsed, None
-    return value, f"is a text ({shown(value)}), but the base value is a {wanted}"
+    return value, f"is a text ({shown(value)}), but the base value is {_one(wanted)}"
+
+
+def _one(kind: str) -> str:
+    return kind if kind == "null" else f"an {kind}" if kind[0] in "aeio" else f"a {kind}"
 
 
 def _is_number(text: str) -> bool:

@@ -10,13 +10,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from galley.core.recipes.faults import Faults, SourceFault
-from galley.core.recipes.formats import system
 from galley.core.recipes.templating import Renderer, is_template, names_in
 from galley.core.recipes.values import MAX_VALUE_BYTES, NAME, fitted, kind_of, shown
 
-run_system_variables = system.run_variables
-
 _LEVEL_WORDS = {"kitchen": "the kitchen's overrides", "parameter": "the order's parameters"}
+
+
+@dataclass(frozen=True, slots=True)
+class SystemNames:
+    """The names that the server fills in: all of them, those of a run only, those of the clock."""
+
+    reserved: frozenset[str]
+    run_time: frozenset[str]
+    clock: frozenset[str]
 
 
 @dataclass(slots=True)
@@ -49,6 +55,7 @@ class Resolved:
 def gather(
     files_levels: Iterable[tuple[str, str, str, Mapping[str, Any]]],
     levels: Sequence[tuple[str, Mapping[str, Any]]],
+    names: SystemNames,
     faults: Faults,
 ) -> dict[str, Variable]:
     """The value of each variable at its highest level.
@@ -56,28 +63,31 @@ def gather(
     `files_levels` are the source's own, lowest first, as (origin, file, place, values); `levels`
     stand above them, lowest first, as (origin, values).
     """
-    found: dict[str, Variable] = {}
-    base: dict[str, Variable] = {}
+    levels_read = _Gathering(names.reserved, faults)
+    put = levels_read.put
     for origin, file, where, values in files_levels:
         for name, value in values.items():
             variable = Variable(value, origin, file, f"{where}.{name}", _has_template(value))
-            _put(found, base, name, variable, faults)
+            put(name, variable)
     for origin, values in levels:
         for name, value in values.items():
             place = _LEVEL_WORDS.get(origin, origin)
-            _put(found, base, name, Variable(value, origin, place, name), faults)
-    return found
+            put(name, Variable(value, origin, place, name))
+    return levels_read.found
 
 
 def resolve(
-    variables: Mapping[str, Variable], system_values: Mapping[str, Any], faults: Faults
+    variables: Mapping[str, Variable],
+    system_values: Mapping[str, Any],
+    names: SystemNames,
+    faults: Faults,
 ) -> Resolved:
     """Render the templates among the variables, each after those that it uses."""
-    return _Resolver(variables, system_values, faults).run()
+    return _Resolver(variables, system_values, names, faults).run()
 
 
 def resolve_deferred(
-    waiting: Mapping[str, Any], known: Mapping[str, Any], faults: Faults
+    waiting: Mapping[str, Any], known: Mapping[str, Any], names: SystemNames, faults: Faults
 ) -> dict[str, Any]:
     """What became of deferred variables now that run-time values are known.
 
@@ -88,55 +98,68 @@ def resolve_deferred(
         for name, value in waiting.items()
         if name not in known
     }
-    resolved = _Resolver(variables, known, faults).run()
+    resolved = _Resolver(variables, known, names, faults).run()
     return {name: resolved.values[name] for name in variables if name in resolved.values}
 
 
-def _put(
-    found: dict[str, Variable],
-    base: dict[str, Variable],
-    name: str,
-    variable: Variable,
-    faults: Faults,
-) -> None:
-    where = f"`{variable.where}` "
-    if not NAME.match(name):
-        faults.error(
-            variable.file,
-            f"{where}is no name of a variable: use letters, digits, underscores, and no digit first.",
-        )
-        return
-    if name in system.RESERVED:
-        faults.warning(
-            variable.file, f"{where}is a system variable; its value here is not used. Rename it."
-        )
-        return
-    if _size(variable.value) > MAX_VALUE_BYTES:
-        faults.error(
-            variable.file,
-            f"{where}is larger than {MAX_VALUE_BYTES:,} bytes. Keep data in a file.",
-        )
-        return
-    below = base.setdefault(name, variable)
-    if below is not variable:
+class _Gathering:
+    """Puts levels on top of each other, lowest first, and checks each value against the base."""
+
+    def __init__(self, reserved: frozenset[str], faults: Faults) -> None:
+        self.found: dict[str, Variable] = {}
+        self._base: dict[str, Variable] = {}
+        self._reserved = reserved
+        self._faults = faults
+
+    def put(self, name: str, variable: Variable) -> None:
+        """One value of one level."""
+        where = f"`{variable.where}` "
+        if not NAME.match(name):
+            self._faults.error(
+                variable.file,
+                f"{where}is no name of a variable: use letters, digits, underscores; no digit"
+                " first.",
+            )
+        elif name in self._reserved:
+            self._faults.warning(
+                variable.file,
+                f"{where}is a system variable; its value here is not used. Rename it.",
+            )
+        elif _size(variable.value) > MAX_VALUE_BYTES:
+            self._faults.error(
+                variable.file,
+                f"{where}is larger than {MAX_VALUE_BYTES:,} bytes. Keep data in a file.",
+            )
+        else:
+            self._fit(name, variable, where)
+            self.found[name] = variable
+
+    def _fit(self, name: str, variable: Variable, where: str) -> None:
+        below = self._base.setdefault(name, variable)
+        if below is variable:
+            return
         variable.value, why = fitted(below.value, variable.value)
         if why is not None:
-            faults.error(
+            self._faults.error(
                 variable.file,
                 f"{where}{why} ({shown(below.value)} in {below.file}). Give a"
                 f" {kind_of(below.value)}.",
             )
-    found[name] = variable
 
 
 class _Resolver:
     """Walks from variable to variable as their templates name each other."""
 
     def __init__(
-        self, variables: Mapping[str, Variable], system_values: Mapping[str, Any], faults: Faults
+        self,
+        variables: Mapping[str, Variable],
+        system_values: Mapping[str, Any],
+        names: SystemNames,
+        faults: Faults,
     ) -> None:
         self._variables = variables
         self._system = system_values
+        self._system_names = names
         self._faults = faults
         self._found = Resolved()
         self._path: list[str] = []
@@ -180,11 +203,11 @@ class _Resolver:
         self._done.add(name)
         if not variable.is_text_to_render:
             return
-        if used & {system.NOW, system.SOURCE_DATE}:
+        if used & self._system_names.clock:
             self._found.uses_clock = True
         here = self._found
         unknown = used - here.values.keys() - self._system.keys() - {name}
-        waiting = unknown & (here.deferred.keys() | system.RUN_TIME)
+        waiting = unknown & (here.deferred.keys() | self._system_names.run_time)
         lost = unknown - waiting - self._variables.keys()
         for other in lost:
             here.unknown.setdefault(other, []).append((variable.file, variable.where))

@@ -122,12 +122,13 @@ def _comparison(section: Section, common: dict[str, Any]) -> CheckSpec:
 
 
 def _historic(section: Section) -> dict[str, Any]:
-    """A metric from earlier runs: `{"history": previous|average, "of": variable or None}`."""
+    """A metric from earlier runs: `{"history": previous | average, "last": how many runs}`."""
     text = section.text("historic-calculation").strip().lower()
     word = {"previous-value": "previous", "previous": "previous", "average": "average"}.get(text)
     if word is None:
         section.fault(f"is '{text}'; write previous-value or average.", "historic-calculation")
-    return {"history": word or "previous", "of": section.name("historic-metric")}
+    last = section.whole("last", "number-of-runs", minimum=1, maximum=1000)
+    return {"history": word or "previous", **({"last": last} if last else {})}
 
 
 def _check_expression(section: Section, text: str) -> None:

@@ -83,7 +83,7 @@ def read_step(
     late: frozenset[str] = frozenset(),
 ) -> StepSpec:
     """As `load_step`, but faults are only collected, and what is sound is read."""
-    reader = StepReader(text, variables, read_file, secrets, faults)
+    reader = StepReader(text, variables, read_file, secrets=secrets, faults=faults)
     step = reader.read(kind, tuple(sorted(late)))
     reader.report_missing_secrets()
     return step
@@ -121,8 +121,10 @@ class StepReader:
         text: Mapping[str, str],
         variables: Mapping[str, Any],
         read_file: ReadFile,
+        *,
         secrets: Mapping[str, str] | None,
         faults: Faults,
+        below: str = "",
     ) -> None:
         self._text = text
         self._faults = faults
@@ -130,7 +132,7 @@ class StepReader:
         self._missing: set[str] = set()
         self._read_file = guarded(read_file)
         self._variables = {**_clock(variables), **variables, system.KEY_NAME: KEY_MARK}
-        self._renderer = Renderer(self._variables, self._read_file)
+        self._renderer = Renderer(self._variables, self._read_file, below)
 
     def read(self, kind: str, late: tuple[str, ...] = ()) -> StepSpec:
         """The step; its faults go to the list."""
@@ -254,7 +256,9 @@ def _with_deferred(
     known = dict(variables)
     if DEFERRED in text:
         waiting = parse_json(text[DEFERRED], DEFERRED)
-        known.update(resolve_deferred(waiting, {**_clock(variables), **known}, faults))
+        known.update(
+            resolve_deferred(waiting, {**_clock(variables), **known}, system.NAMES, faults)
+        )
     return known
 
 

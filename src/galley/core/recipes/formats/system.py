@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from galley.core.recipes.variables import SystemNames
+
 NOW = "now"
 SOURCE_DATE = "SourceDate"
 KEY_NAME = "KeyName"
@@ -35,6 +37,7 @@ RUN_TIME = frozenset(
     }
 )
 RESERVED = COMPILE_TIME | RUN_TIME
+NAMES = SystemNames(reserved=RESERVED, run_time=RUN_TIME, clock=frozenset({NOW, SOURCE_DATE}))
 
 
 def compile_variables(facts: Mapping[str, Any], *, recipe: str, variation: str) -> dict[str, Any]:

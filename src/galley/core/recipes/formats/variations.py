@@ -229,7 +229,7 @@ def listed(names: Any) -> str:
     """Some names for a message."""
     known = [str(name) for name in names]
     more = f" and {len(known) - _MAX_SHOWN} more" if len(known) > _MAX_SHOWN else ""
-    return (", ".join(known[:_MAX_SHOWN]) + more) or "none (there is none yet)"
+    return (", ".join(known[:_MAX_SHOWN]) + more) or "those that you add there"
 
 
 def _legacy_graph(document: Any, faults: Faults) -> Graph:
