@@ -5,7 +5,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from jinja2 import Environment
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -22,9 +24,14 @@ from galley.web.headers import PageHeaders, StaticFolder
 from galley.web.pages import account, entry, files, runs
 from galley.web.rendering import make_environment
 from galley.web.visit import Visit
+from galley.wire.call import call_of
+from galley.wire.errors import storage_error
 from galley.wire.services import Services
 
 PUBLIC = "public"
+_REFUSED = (HTTPException, GalleyError, SQLAlchemyError, OSError, Exception)
+
+log = structlog.get_logger("galley.web")
 
 Reads = Callable[[Visit, Session], Response]
 Acts = Callable[[Visit], Response]
@@ -55,7 +62,7 @@ PAGES = (
     Page("POST", "/setup", PUBLIC, acts=entry.set_up),
     Page("GET", "/sign-in", PUBLIC, reads=entry.show_sign_in),
     Page("POST", "/sign-in", PUBLIC, acts=entry.sign_in),
-    Page("POST", "/sign-out", PUBLIC, writes=entry.sign_out),
+    Page("POST", "/sign-out", "account.read", writes=entry.sign_out),
     Page("POST", "/theme", "account.read", reads=entry.set_theme),
     Page("GET", "/runs", "run.read", reads=runs.list_runs),
     Page("GET", "/runs/stream", "run.read", watches=streams.watch_runs),
@@ -92,7 +99,7 @@ def make_app(services: Services) -> ASGIApp:
     refuse = _refusals(environment)
     app = Starlette(
         routes=[Mount("/static", StaticFolder()), *routes],
-        exception_handlers={HTTPException: refuse, GalleyError: refuse, Exception: refuse},
+        exception_handlers=dict.fromkeys(_REFUSED, refuse),
     )
     app.state.services = services
     return PageHeaders(app)
@@ -116,9 +123,11 @@ def _answer(
     with database.reading() as session:
         visit = door.admit(request, environment, session, form)
         if page.method == "POST":
-            door.check_forgery(visit)
+            door.check_origin(visit)
         if page.action != PUBLIC and not visit.caller.is_known:
             return door.turn_away(visit)
+        if page.method == "POST" and page.action != PUBLIC:
+            door.check_token(visit)
         if page.reads is not None:
             return page.reads(visit, session)
     if page.writes is not None:
@@ -175,7 +184,18 @@ def _refusals(environment: Environment) -> Callable[[Request, Exception], Any]:
 
 
 def _show_error(request: Request, environment: Environment, error: Exception) -> Response:
-    """The error's page, in the visitor's own frame if it is known who that is."""
-    with request.app.state.services.database.reading() as session:
-        visit = door.admit(request, environment, session, {})
+    """The error's page, in the visitor's own frame if it can be told who that is."""
+    if not isinstance(error, HTTPException | GalleyError):
+        known = storage_error(error)
+        request_id = call_of(request).request_id
+        if known is None:
+            log.error("bug", request_id=request_id, exc_info=error)
+        else:
+            log.warning("storage_failed", request_id=request_id, error=str(error)[:500])
+            error = known
+    try:
+        with request.app.state.services.database.reading() as session:
+            visit = door.admit(request, environment, session, {})
+    except (SQLAlchemyError, OSError, GalleyError):
+        visit = door.stranger(request, environment)
     return door.show_error(visit, error)

@@ -91,12 +91,10 @@ def admit(
     Raises:
         TooMany: the visitor asks too often.
     """
-    services: Services = request.app.state.services
     call = call_of(request)
-    external = services.settings.external_url
-    cookie = security.read_cookie(request, external)
-    nobody = identity.nobody(services.judge, call.address, call.request_id)
-    visit = Visit(request, services, environment, nobody, form=form)
+    visit = stranger(request, environment, form)
+    services = visit.services
+    cookie = security.read_cookie(request, visit.external_url)
     if cookie is None:
         return visit
     try:
@@ -118,30 +116,45 @@ def admit(
     return visit
 
 
-def check_forgery(visit: Visit) -> None:
-    """Refuse a post that no page of ours made: by its origin, and by the session's token.
+def stranger(
+    request: Request, environment: Environment, form: dict[str, str] | None = None
+) -> Visit:
+    """The visit of somebody unknown."""
+    services: Services = request.app.state.services
+    call = call_of(request)
+    nobody = identity.nobody(services.judge, call.address, call.request_id)
+    return Visit(request, services, environment, nobody, form=form or {})
+
+
+def check_origin(visit: Visit) -> None:
+    """Refuse a post that no page of this server made.
 
     Raises:
-        Forbidden: it comes from elsewhere, or its form is not of this session.
+        Forbidden: it comes from elsewhere, or does not say from where.
     """
     if not security.is_same_origin(visit.request, visit.external_url):
         raise Forbidden(
             "This form was sent from another site, or the browser does not say from where."
             " Open the page here and send it again."
         )
-    if visit.caller.is_known and not identity.csrf_matches(
-        visit.cookie_text, visit.form.get("csrf")
-    ):
+
+
+def check_token(visit: Visit) -> None:
+    """Refuse a form that was not made for this session.
+
+    Raises:
+        Forbidden: it carries no forgery token, or that of another session.
+    """
+    if not identity.csrf_matches(visit.cookie_text, visit.form.get("csrf")):
         raise Forbidden("The page is from before you signed in. Reload it and send it again.")
 
 
 def turn_away(visit: Visit) -> Response:
     """What a stranger gets where somebody known is needed: the way to the sign-in page."""
-    link = sign_in_link(visit)
     if visit.is_partial:
         return Response(status_code=401, headers={"HX-Redirect": "/sign-in"})
-    if visit.request.method == "GET" and "text/html" in visit.request.headers.get("accept", "*/*"):
-        return RedirectResponse(link, status_code=303)
+    if visit.request.method == "GET":
+        return RedirectResponse(sign_in_link(visit), status_code=303)
     return show_error(visit, Unauthenticated("Your session has ended. Sign in and try again."))
 
 
@@ -156,7 +169,7 @@ def show_error(visit: Visit, error: Exception) -> Response:
         message = "There is no such page." if is_standard else error.detail
     else:
         status, issues = 500, ()
-        message = "This is a fault of Galley's, not of yours. It is written in the server's log."
+        message = "This is a fault in the server, not in your request. Ask its operator."
     answer = visit.page(
         "error.html",
         status=status,

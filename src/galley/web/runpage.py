@@ -42,6 +42,11 @@ class StepRow:
         return self.step.state not in STEP_FINAL
 
     @property
+    def tries(self) -> int:
+        """How many attempts have been started in this run."""
+        return sum(a.started_at is not None and a.reused_from is None for a in self.step.attempts)
+
+    @property
     def is_reused(self) -> bool:
         """Whether its result was taken over from the run that this one resumes."""
         return bool(self.step.attempts) and self.step.attempts[0].reused_from is not None
@@ -86,7 +91,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class RunPage:
-    """All of a run's page but its log. `steps` is one page of the table, `rows_total` all."""
+    """All of a run's page but its log. `steps` is one page of the table."""
 
     detail: RunDetail
     now: datetime

@@ -1,8 +1,9 @@
 """Runs as the core's readers would give them, for looking at pages without an engine."""
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 
-from galley.core.runs.plan import Plan, Source
+from galley.core.runs.plan import Need, Plan, Source, StepPlan
 from galley.core.runs.states import AttemptState, OrderState, RunState, StepState
 from galley.core.runs.task import CheckResult
 from galley.core.runs.views import (
@@ -183,7 +184,7 @@ def step_view(index: int, key: str, state: StepState, run: RunView) -> StepView:
     if key == "load_weather":
         attempts.append(
             AttemptView(
-                200, 1, AttemptState.FAILED, "weather.csv: connection reset by peer", 1, "local",
+                90, 1, AttemptState.FAILED, "weather.csv: connection reset by peer", 1, "local",
                 "host-1", {}, None, START, START, START + timedelta(seconds=0.4),
             )
         )  # fmt: skip
@@ -210,9 +211,10 @@ def step_view(index: int, key: str, state: StepState, run: RunView) -> StepView:
     )
 
 
-def run_detail(state: RunState = RunState.RUNNING) -> RunDetail:
+def run_detail(state: RunState = RunState.RUNNING, **changes) -> RunDetail:
     reason = "Check dep_delay_null_rate of step gate_quality failed: 0.419 is above 0.05."
     run = run_view(4000, state, reason=reason if state is RunState.FAILED else "", warnings=1)
+    run = dataclasses.replace(run, **changes)
     states = dict.fromkeys(GRAPH, StepState.SUCCEEDED)
     if state is RunState.RUNNING:
         states |= {"train_delay_model": StepState.RUNNING, "write_report": StepState.WAITING}
@@ -232,7 +234,10 @@ def run_detail(state: RunState = RunState.RUNNING) -> RunDetail:
     )  # fmt: skip
     plan = Plan(
         source=Source("recipe", "main/recipes", "flights", "main", "production", "9f8e7d6c5b4a"),
-        steps=(),
+        steps=tuple(
+            StepPlan(key, "transfer", needs=tuple(Need(one) for one in needs))
+            for key, needs in GRAPH.items()
+        ),
         variables={
             "bucket": "s3://flights-prod",
             "max_null_rate": 0.05,
