@@ -1,5 +1,7 @@
 """The one error of a step that a user can understand and mend."""
 
+import re
+
 from galley.core.errors import Refused
 
 
@@ -28,4 +30,5 @@ def told(error: BaseException) -> str:
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
+    text = re.sub(r"^(ERROR|FATAL):\s+", "", text)
     return text.replace("does not exist", "is not there").rstrip(".!")

@@ -233,7 +233,9 @@ class OutboundClient:
         from galley.engine.transport import guarded_transport
 
         client = httpx2.Client(
-            transport=guarded_transport(self._gate, deadline),
+            transport=guarded_transport(
+                self._gate, deadline, secure=url.lower().startswith("https:")
+            ),
             trust_env=False,
             follow_redirects=False,
             timeout=None,

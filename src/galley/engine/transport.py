@@ -1,5 +1,6 @@
 """The network side of guarded calls: connects only to checked addresses, never waits too long."""
 
+import ssl
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -8,22 +9,29 @@ import httpcore2
 import httpx2
 
 if TYPE_CHECKING:
-    import ssl
-
     from galley.engine.outbound import Gate
 
 _CONNECT_S = 10.0
 
 
-def guarded_transport(gate: "Gate", deadline: float) -> httpx2.BaseTransport:
-    """A transport for one call: `deadline` is a moment on the monotonic clock."""
-    transport = httpx2.HTTPTransport(verify=True, trust_env=False)
+def guarded_transport(gate: "Gate", deadline: float, *, secure: bool) -> httpx2.BaseTransport:
+    """A transport for one call: `deadline` is a moment on the monotonic clock.
+
+    Certificates are loaded only for a `secure` one, because that takes a while.
+    """
+    context = httpx2.create_ssl_context() if secure else _no_certificates()
+    transport = httpx2.HTTPTransport(verify=context, trust_env=False)
     transport._pool = httpcore2.ConnectionPool(  # noqa: SLF001 - its constructor takes no backend
-        ssl_context=httpx2.create_ssl_context(),
+        ssl_context=context,
         max_connections=1,
         network_backend=_GuardedBackend(gate, deadline),
     )
     return transport
+
+
+def _no_certificates() -> ssl.SSLContext:
+    """A context that trusts nobody, for calls without TLS."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class _Deadline:
@@ -109,7 +117,7 @@ class _GuardedStream(httpcore2.NetworkStream):
 
     def start_tls(
         self,
-        ssl_context: "ssl.SSLContext",
+        ssl_context: ssl.SSLContext,
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore2.NetworkStream:

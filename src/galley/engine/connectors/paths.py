@@ -103,9 +103,10 @@ def opened(place: Place, path: Path) -> Iterator[BinaryIO]:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise StepError(f"The file {path} cannot be read: {error.strerror}.") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise StepError(f"{path} is not an ordinary file; name a file.")
     with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise StepError(f"{path} is not an ordinary file; name a file.")
         real = Path(f"/proc/self/fd/{file.fileno()}").readlink()
         _inside(real, readable(place), str(path), "read")
         yield file

@@ -212,11 +212,16 @@ class PostgresConnector:
                 " username and password.",
                 retryable="authentication" not in str(error),
             ) from error
+        lost = False
         try:
             with connection:
-                yield connection
+                try:
+                    yield connection
+                except psycopg.Error:
+                    lost = bool(connection.closed or connection.broken)
+                    raise
         except psycopg.Error as error:
-            raise _fault(host, error, lost=bool(connection.closed or connection.broken)) from error
+            raise _fault(host, error, lost=lost) from error
 
 
 def _escaped(schema: str) -> str:
@@ -228,10 +233,12 @@ def _describe(connection: "psycopg.Connection[Any]", sql: str) -> list[pgtypes.F
     from psycopg import errors
 
     low = connection.pgconn
-    low.prepare(b"galley_query", sql.encode())
-    answer = low.describe_prepared(b"galley_query")
-    if answer.error_message:
-        raise errors.lookup(_sqlstate(answer))(answer.error_message.decode())
+    for answer in (
+        low.prepare(b"galley_query", sql.encode()),
+        low.describe_prepared(b"galley_query"),
+    ):
+        if answer.error_message:
+            raise errors.lookup(_sqlstate(answer))(answer.error_message.decode())
     if answer.nfields == 0:
         raise StepError("The SQL gives no rows; use a statement for what changes data.")
     names = distinct([(answer.fname(i) or b"").decode() for i in range(answer.nfields)])

@@ -27,7 +27,6 @@ except ImportError:  # no wheel for this platform
     sqlite_driver = sqlite3
 
 _ROWS_AT_ONCE = 5000
-_BUSY_S = 60.0
 _NULL = "\\N"
 _SCALARS: Final = ("BIGINT", "INTEGER", "SMALLINT", "TINYINT", "UINTEGER", "USMALLINT", "UTINYINT")
 _TYPES = {
@@ -40,7 +39,7 @@ _TYPES = {
 
 
 class SqliteConnector:
-    """Queries and loads a SQLite file. Configuration: `database` (path).
+    """Queries and loads a SQLite file. Configuration: `database` (path), `lock-wait-s`.
 
     Option of a sink's key: `write-mode` (see `rows.MODES`).
     """
@@ -150,9 +149,10 @@ class SqliteConnector:
             path = paths.destination(self._place, str(text)).resolve()
             path.parent.mkdir(parents=True, exist_ok=True)
         mode = "ro" if read_only else "rwc"
+        wait_s = float(config.get("lock-wait-s") or self._place.lock_wait_s)
         try:
             connection = sqlite_driver.connect(
-                f"{path.as_uri()}?mode={mode}", uri=True, timeout=_BUSY_S, isolation_level=None
+                f"{path.as_uri()}?mode={mode}", uri=True, timeout=wait_s, isolation_level=None
             )
             try:
                 connection.set_authorizer(_authorize)
@@ -161,7 +161,7 @@ class SqliteConnector:
             finally:
                 connection.close()
         except (sqlite_driver.Error, sqlite_driver.Warning) as error:
-            raise _fault(path, error) from error
+            raise _fault(path, error, wait_s) from error
 
 
 def _authorize(action: int, first: str | None, *_others: str | None) -> int:
@@ -296,11 +296,11 @@ def _statements(sql: str) -> Iterator[str]:
         yield part
 
 
-def _fault(path: Path, error: Exception) -> StepError:
+def _fault(path: Path, error: Exception, wait_s: float) -> StepError:
     text = told(error)
     if "locked" in text or "busy" in text:
         return StepError(
-            f"The database {path.name} was locked by another program for {_BUSY_S:g} s.",
+            f"The database {path.name} was locked by another program for {wait_s:g} s.",
             retryable=True,
         )
     if "unable to open" in text:

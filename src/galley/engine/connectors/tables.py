@@ -177,6 +177,7 @@ def typed(connection: "duckdb.DuckDBPyConnection", batch: Batch) -> Batch:
     columns = described(connection, f"SELECT * FROM {reader(batch)}")
     if batch.format in {"json", "jsonl"}:
         columns = tuple(Column(c.name, _JSON_TEXT.sub(_as_text, c.type)) for c in columns)
+        columns = _narrowed(connection, replace(batch, columns=columns))
     if batch.format == "csv":
         columns = _keep_text(connection, batch, columns)
     return replace(batch, columns=columns)
@@ -185,6 +186,20 @@ def typed(connection: "duckdb.DuckDBPyConnection", batch: Batch) -> Batch:
 def _as_text(match: re.Match[str]) -> str:
     found = match.group()
     return found if found.startswith('"') else "VARCHAR"
+
+
+def _narrowed(connection: "duckdb.DuckDBPyConnection", batch: Batch) -> tuple[Column, ...]:
+    """Whole numbers as BIGINT where they fit: the look at JSON calls some of them larger."""
+    columns = batch.columns or ()
+    large = [c for c in columns if c.type in {"HUGEINT", "UBIGINT"}]
+    if not large:
+        return columns
+    tests = ", ".join(
+        f"count({name(c.name)}) = count(try_cast({name(c.name)} AS BIGINT))" for c in large
+    )
+    row = connection.execute(f"SELECT {tests} FROM {reader(batch)}").fetchone()
+    fits = {c.name for c, hit in zip(large, row or (), strict=True) if hit}
+    return tuple(Column(c.name, "BIGINT") if c.name in fits else c for c in columns)
 
 
 def _keep_text(
