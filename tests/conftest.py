@@ -12,6 +12,7 @@ import pkgutil
 import shutil
 import socket
 import tempfile
+import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -34,6 +35,7 @@ from galley.storage.db import Database
 RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"{os.getpid()}{uuid.uuid4().hex[:8]}"
 _SHARED_PREFIX = "galley-tests-"
 _TEMPLATE = "galley_template"
+_MAKING_S = 600
 _SERVER_SETTINGS = """
 # galley: a server for tests; nothing in it outlives the run
 fsync = off
@@ -98,11 +100,13 @@ class PostgresServer:
             self.run(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+_LOCK = Path(tempfile.gettempdir()) / f"{_SHARED_PREFIX}{RUN}.lock"
+
+
 @contextmanager
 def _locked() -> Iterator[None]:
-    """One test process of this user at a time, over all runs."""
-    path = Path(tempfile.gettempdir()) / f"{_SHARED_PREFIX}{os.getuid()}.lock"
-    with path.open("a") as file:
+    """One worker of this run at a time."""
+    with _LOCK.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -110,7 +114,9 @@ def _locked() -> Iterator[None]:
 def _stop_leftovers() -> None:
     """Stop servers of earlier runs whose every user was killed, and delete their folders."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_SHARED_PREFIX}*/"):
-        users = folder / "data" / ".handle_pids.json"  # absent: killed while it was being made
+        users = folder / "data" / ".handle_pids.json"  # absent while a server is being made
+        if not users.exists() and time.time() - folder.stat().st_mtime < _MAKING_S:
+            continue
         pids = json.loads(users.read_text() or "[]") if users.exists() else []
         if any(map(psutil.pid_exists, pids)):
             continue
@@ -119,6 +125,7 @@ def _stop_leftovers() -> None:
                 process.terminate()
                 process.wait(10)
         shutil.rmtree(folder, ignore_errors=True)
+        folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")
@@ -146,6 +153,7 @@ def postgres_server() -> Iterator[PostgresServer]:
         server.cleanup()
         if not (folder / "data").exists():
             folder.rmdir()
+            _LOCK.unlink(missing_ok=True)
 
 
 def _make_template(server: PostgresServer) -> None:

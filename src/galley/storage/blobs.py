@@ -131,21 +131,24 @@ class LocalBlobs:
 
     def put_file(self, path: Path, sha256: str) -> None:
         """Store a copy of the file (see `BlobStore.put_file`)."""
+        with path.open("rb") as file:
+            self.put_stream(file, sha256)
+
+    def put_stream(self, source: BinaryIO, sha256: str) -> None:
+        """Store what the open file gives (see `BlobStore.put_file`)."""
         if not self._touch(sha256):
-            with path.open("rb") as file:
-                self._write(sha256, file)
+            self._write(sha256, source)
 
     def put(self, content: bytes) -> str:
         """Store the content and give its hash."""
         sha256 = hashlib.sha256(content).hexdigest()
-        if not self._touch(sha256):
-            self._write(sha256, io.BytesIO(content))
+        self.put_stream(io.BytesIO(content), sha256)
         return sha256
 
     def open(self, sha256: str) -> BinaryIO:
         """A file to read the blob from."""
         try:
-            return self._path(sha256).open("rb")
+            return self.path_of(sha256).open("rb")
         except FileNotFoundError as error:
             raise BlobMissing(sha256) from error
 
@@ -156,11 +159,11 @@ class LocalBlobs:
 
     def exists(self, sha256: str) -> bool:
         """Whether there is such a blob."""
-        return self._path(sha256).is_file()
+        return self.path_of(sha256).is_file()
 
     def delete(self, sha256: str) -> None:
         """Remove a blob; one that is not there is fine."""
-        self._path(sha256).unlink(missing_ok=True)
+        self.path_of(sha256).unlink(missing_ok=True)
 
     def list(self) -> Iterator[BlobInfo]:
         """All blobs, in no order."""
@@ -182,19 +185,20 @@ class LocalBlobs:
                 swept += 1
         return swept
 
-    def _path(self, sha256: str) -> Path:
+    def path_of(self, sha256: str) -> Path:
+        """Where the blob lies, or would lie."""
         return self._folder / _name(sha256)
 
     def _touch(self, sha256: str) -> bool:
         """Whether the blob is there; then it is young again, so that no sweep takes it now."""
         try:
-            os.utime(self._path(sha256))
+            os.utime(self.path_of(sha256))
         except FileNotFoundError:
             return False
         return True
 
     def _write(self, sha256: str, source: BinaryIO) -> None:
-        path = self._path(sha256)
+        path = self.path_of(sha256)
         if not path.parent.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             fsync_folder(path.parent.parent)

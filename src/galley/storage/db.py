@@ -188,6 +188,11 @@ def after_commit(session: Session, act: Callable[[], None]) -> None:
             waiting.clear()
 
 
+def open_sqlite(address: str) -> Any:
+    """A plain connection of the same SQLite that the engine uses; `address` is a path or a URI."""
+    return sqlite_driver.connect(address, uri=address.startswith("file:"))
+
+
 def sqlite_is_safe() -> bool:
     """Whether the linked SQLite is free of the write-ahead-log race."""
     return tuple(sqlite_driver.sqlite_version_info) >= SAFE_SQLITE

@@ -4,6 +4,7 @@ import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO, Any
 
 _SETTINGS = {
     "core.hooksPath": "/dev/null",
@@ -45,21 +46,24 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 def run_git(
     repository: Path | None,
     *arguments: str,
-    stdin: bytes = b"",
+    stdin: bytes | IO[bytes] = b"",
     into: Path | None = None,
     timeout_s: float = 60.0,
 ) -> bytes:
     """Run `git ARGUMENTS` on a bare repository and give its output, or write it to `into`.
+
+    `stdin` is what it reads, or an open file to read from.
 
     Raises:
         GitFailed: a non-zero exit, a missing program, or the deadline passed.
     """
     place = [] if repository is None else [f"--git-dir={repository}"]
     sink = subprocess.PIPE if into is None else into.open("wb")
+    fed: Any = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
     try:
         done = subprocess.run(
             ["git", *place, *arguments],
-            input=stdin,
+            **fed,
             stdout=sink,
             stderr=subprocess.PIPE,
             env=clean_environment(),
