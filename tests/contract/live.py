@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx2
 
@@ -61,6 +61,8 @@ class Answer:
 class Api:
     """Calls one server as one user; a body given as an object is sent as JSON."""
 
+    _open: ClassVar[list["Api"]] = []
+
     def __init__(
         self, base: str, token: str | None = None, *, verify: Any = True, **headers: str
     ) -> None:
@@ -70,6 +72,7 @@ class Api:
         self._client = httpx2.Client(
             base_url=base, headers={**auth, **headers}, timeout=60, trust_env=False, verify=verify
         )
+        self._open.append(self)
 
     def call(self, method: str, path: str, body: Any = None, **extra: Any) -> Answer:
         """One call; `content`, `headers` and `params` go through as they are."""
@@ -85,9 +88,12 @@ class Api:
         assert got.status == 200, f"{method} {path}: {got.status} {got.text[:2000]}"
         return got.json
 
-    def close(self) -> None:
-        """Let go of the connections."""
-        self._client.close()
+    @classmethod
+    def close_all(cls, base: str) -> None:
+        """Let go of all connections to a server."""
+        for api in [api for api in cls._open if api.base == base]:
+            api._client.close()
+            cls._open.remove(api)
 
 
 @dataclass
@@ -163,6 +169,7 @@ def serve(data: Path, *options: str, **environment: str) -> Iterator[Live]:
         assert live.base, f"galley serve did not get ready:\n{''.join(live.lines[-80:])}"
         yield live
     finally:
+        Api.close_all(live.base)
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             try:

@@ -154,7 +154,6 @@ def test_nothing_that_is_sent_breaks_the_server(tmp_path):
                 f" {request.headers} {request.content[:300]!r} -> {got.text[:500]}"
                 for text in wrong
             ]
-        api.close()
         assert server.process.poll() is None, "the server is gone"
         log = "".join(server.lines[-200:])
     told = f"seed {SEED}: {len(faults)} faults\n" + "\n".join(faults[:40])

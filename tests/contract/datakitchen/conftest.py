@@ -21,27 +21,21 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 
 @pytest.fixture(scope="session")
-def admin(live: Live) -> Iterator[Api]:
+def admin(live: Live) -> Api:
     """The administrator, signed in."""
-    api = live.log_in(ADMIN)
-    yield api
-    api.close()
+    return live.log_in(ADMIN)
 
 
 @pytest.fixture(scope="session")
-def member(live: Live) -> Iterator[Api]:
+def member(live: Live) -> Api:
     """A member, signed in."""
-    api = live.log_in(MEMBER)
-    yield api
-    api.close()
+    return live.log_in(MEMBER)
 
 
 @pytest.fixture(scope="session")
-def outsider(live: Live) -> Iterator[Api]:
+def outsider(live: Live) -> Api:
     """Another member, signed in."""
-    api = live.log_in(OUTSIDER)
-    yield api
-    api.close()
+    return live.log_in(OUTSIDER)
 
 
 @pytest.fixture

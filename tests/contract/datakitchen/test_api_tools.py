@@ -96,7 +96,6 @@ def secure(tmp_path_factory):
         body = {"message": "m", "files": recipes.changes()}
         api.good("POST", "/v2/recipe/update/tools/demo", body)
         yield server, ca, Demo(api, "tools")
-        api.close()
 
 
 @pytest.fixture

@@ -151,8 +151,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         callers = {**make_callers(server, database, world), "expired": expired}
         database.close()
         yield House(server, world, callers)
-        for api in callers.values():
-            api.close()
 
 
 def named(operation: dict[str, Any]) -> str:
