@@ -6,7 +6,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 4
 export UV_PYTHON_DOWNLOADS := never
-export PYTHONDONTWRITEBYTECODE := 1
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 
 .PHONY: help install dev demo test check full bench chaos fuzz docs parity lock system clean
@@ -19,12 +18,12 @@ help: ## show this list
 
 $(VENV)/.installed: requirements/extras.txt pyproject.toml | $(if $(filter .tools/%,$(UV)),.tools/bin/uv)
 	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
-	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/extras.txt
+	@$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/extras.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
 $(VENV)/.developed: $(VENV)/.installed requirements/dev.txt
-	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@touch $@
 
 install: $(VENV)/.installed ## set Galley up: leaves .venv/bin/galley

@@ -146,6 +146,7 @@ class EnvironmentStore:
                     [
                         "pip",
                         "install",
+                        "--compile-bytecode",  # steps may only read it, so each would compile anew
                         "--python",
                         str(temporary / "bin" / "python"),
                         *requirements,
