@@ -122,6 +122,23 @@ def test_bounds_hold_for_administrators_too(bounds: frozenset[str]) -> None:
             assert not caller.may(action, target), (action, name)
 
 
+def test_bounds_leave_an_administrator_what_lies_inside() -> None:
+    bound = dataclasses.replace(CALLERS["admin"], bounds=frozenset({"project:1"}))
+    assert bound.may("project.manage", Target("project", 1))
+    assert not bound.may("project.manage", Target("project", 2))
+    assert bound.may("secret.write", Target("project", 1))
+    assert bound.may("secret.read")
+    assert not bound.may("secret.write")
+    assert not bound.may("account.manage")
+
+
+def test_roles_without_a_user_are_nothing() -> None:
+    ghost = Caller(judge=JUDGE, roles=frozenset({"admin", "member"}))
+    for action, _, target in QUESTIONS:
+        assert verdict(ghost, action, target) == ("ok" if action == "public" else "401")
+        assert JUDGE.may_ever(ghost, action) == (action == "public")
+
+
 def test_unknown_actions_and_wrong_targets_are_faults_not_answers() -> None:
     admin = CALLERS["admin"]
     for ask in (admin.may, admin.require):
