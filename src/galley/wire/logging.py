@@ -40,7 +40,7 @@ def configure_logging(level: str = "info", *, stream: TextIO | None = None) -> N
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(max(_LEVELS[level], logging.INFO))
+    root.setLevel(logging.INFO if level == "debug" else logging.WARNING)
     for name, least in (("uvicorn.error", logging.WARNING), ("uvicorn.access", logging.CRITICAL)):
         library = logging.getLogger(name)
         library.handlers = []

@@ -18,6 +18,8 @@ from fastapi.routing import iter_route_contexts
 from starlette.routing import BaseRoute, Match, Mount
 
 from galley.core.errors import NotBuilt
+from galley.wire.call import WRITING_METHODS
+from galley.wire.session import CallRoute
 
 STATES = frozenset({"done", "planned"})
 _FIELDS = frozenset({"id", "method", "path", "action", "state", "test", "note"})
@@ -113,6 +115,10 @@ class Operations:
             if (method, _PARAMETER.sub("{}", path)) not in listed
         ]
         faults += [
+            f"{method} {path} lacks route_class=CallRoute, so that keys do nothing there"
+            for method, path in _keyless(app, prefix, self._all)
+        ]
+        faults += [
             f"{operation.id} ({operation.method} {operation.path}) is listed but has no route"
             for operation in self._all
             if operation.place not in served
@@ -192,6 +198,19 @@ def _routes(app: FastAPI, prefix: str) -> Iterator[tuple[str, str]]:
         path = prefix + (getattr(route, "path", None) or "")
         for method in sorted(methods - ({"HEAD"} if "GET" in methods else set())):
             yield method, path
+
+
+def _keyless(
+    app: FastAPI, prefix: str, operations: Iterable[Operation]
+) -> Iterator[tuple[str, str]]:
+    """Built writes whose routes do not heed idempotency keys."""
+    built = {operation.place for operation in operations if operation.is_done}
+    for context in _flat(app.routes):
+        path = prefix + (getattr(context, "path", None) or "")
+        for method in sorted(WRITING_METHODS & set(getattr(context, "methods", None) or ())):
+            is_built = (method, _PARAMETER.sub("{}", path)) in built
+            if is_built and not isinstance(context.original_route, CallRoute):
+                yield method, path
 
 
 def _answering(app: FastAPI, operation: Operation, prefix: str) -> str | None:

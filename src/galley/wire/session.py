@@ -176,7 +176,7 @@ class CallRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             call, services = call_of(request), services_of(request)
-            call.route = f"{request.scope.get('root_path', '')}{path}"
+            call.route = _template_of(request, path)
             key = request.headers.get(KEY_HEADER) if call.is_write else None
             if key is not None:
                 call.body_sha256 = _digest(request, await request.body())
@@ -271,6 +271,13 @@ def _row(call: Call, services: Services, answer: Response) -> tuple[str, dict[st
         at=services.clock.now(),
         sealer=services.sealer,
     )
+
+
+def _template_of(request: Request, own: str) -> str:
+    """The route's path with names for its parameters, below every prefix that it is under."""
+    context = request.scope.get("fastapi", {}).get("effective_route_context")
+    path = getattr(context, "path_format", None) or own
+    return f"{request.scope.get('root_path', '')}{path}"
 
 
 def _digest(request: Request, body: bytes) -> str:
