@@ -101,12 +101,10 @@ def evaluate(text: str, variables: Mapping[str, Any]) -> Any:
 
 def names_in(text: str) -> list[str]:
     """The variables that an expression reads, in order, each once."""
-    found = {
-        node.id: None
-        for node in ast.walk(_parsed(text))
-        if isinstance(node, ast.Name) and node.id not in FUNCTIONS
-    }
-    return [name for name in found if name not in _CONSTANTS]
+    names = [node for node in ast.walk(_parsed(text)) if isinstance(node, ast.Name)]
+    names.sort(key=lambda node: (node.lineno, node.col_offset))
+    known = FUNCTIONS.keys() | _CONSTANTS.keys()
+    return list(dict.fromkeys(node.id for node in names if node.id not in known))
 
 
 def _parsed(text: str) -> ast.Expression:

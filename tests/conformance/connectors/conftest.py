@@ -98,6 +98,7 @@ def rows(place: Place, into: Callable[[], Path]) -> Callable[[str], Batch]:
         with tables.engine(place, folder) as engine:
             columns = tables.described(engine, sql)
             tables.export(engine, sql, folder / "content", CsvStyle(), layout="parquet")
-        return Batch(folder / "content", "parquet", columns, wish="csv")
+            counted = engine.execute(f"SELECT count(*) FROM ({sql})").fetchone()
+        return Batch(folder / "content", "parquet", columns, row_count=counted[0], wish="csv")
 
     return make

@@ -54,8 +54,9 @@ def test_no_rows_stay_no_rows(rig, system, place, rows, into):
     assert lines == (1 if back.format == "csv" and back.is_file else 0)
 
 
-def _many(rig, system, place, rows, into, count):
-    system.write(rig.config, rig.write, rows(MANY.format(count=count)))
+def _many(rig, system, place, into, sample):
+    count = sample.row_count
+    system.write(rig.config, rig.write, sample)
     back = system.read(rig.config, rig.read, into())
     _, found = content(
         place, back, "count(*), count(name), sum(id), max(price), count(DISTINCT id)", "1"
@@ -65,12 +66,12 @@ def _many(rig, system, place, rows, into, count):
 
 
 def test_a_hundred_thousand_rows(rig, system, place, rows, into):
-    _many(rig, system, place, rows, into, 100_000)
+    _many(rig, system, place, into, rows(MANY.format(count=100_000)))
 
 
 @pytest.mark.slow
 def test_a_million_rows(rig, system, place, rows, into):
-    _many(rig, system, place, rows, into, 1_000_000)
+    _many(rig, system, place, into, rows(MANY.format(count=1_000_000)))
 
 
 def test_a_reachable_system_passes_its_own_test(rig, system, rows):

@@ -33,7 +33,7 @@ def test_wrong_credentials_are_named(web, place, into):
     key = KeySpec("r", "read_file", path="/private/a.csv")
     made = connector("http", place)
     wrong = {"url": web.url, "username": "cook", "password": "pot"}
-    with pytest.raises(StepError, match="answered 401. Check username, password or token"):
+    with pytest.raises(StepError, match=r"answered 401. Check username, password or token"):
         made.read(wrong, key, into())
     with pytest.raises(StepError, match="401"):
         made.test({"url": f"{web.url}/private", "token": "x"})
@@ -115,7 +115,7 @@ def test_a_statement_that_takes_too_long_is_ended(postgres_config, place):
 
 def test_a_wrong_password_says_what_to_check(postgres_config, place):
     config = {**postgres_config, "username": "nobody_here"}
-    with pytest.raises(StepError, match="let us not in.*Check hostname, port, database") as caught:
+    with pytest.raises(StepError, match=r"let us not in.*Check hostname, port, database") as caught:
         connector("postgres", place).test(config)
     assert "does not exist" not in caught.value.message
 

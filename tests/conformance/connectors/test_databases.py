@@ -10,7 +10,7 @@ from galley.engine.faults import StepError
 
 
 def test_rows_for_a_table_that_is_not_there_are_refused(base, system, rows):
-    with pytest.raises(StepError, match="no table orders.*write-mode"):
+    with pytest.raises(StepError, match=r"no table orders.*write-mode"):
         system.write(base.config, KeySpec("w", "insert", table="orders"), rows(SAMPLE))
 
 

@@ -116,7 +116,7 @@ def test_a_file_that_needs_no_change_keeps_its_bytes(place, into):
         (b"a,b\n", "a.csv", {}, {"a": "VARCHAR", "b": "VARCHAR"}),
     ],
 )
-def test_types_are_found_without_changing_values(place, into, content, path, options, expected):
+def test_types_are_found_without_changing_values(place, into, *, content, path, options, expected):
     (place.work / path).write_bytes(content)
     batch = read(place, into, path, options=options)
     assert measure(place, batch, ["schema"])["schema"] == expected
