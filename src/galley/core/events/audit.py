@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 from sqlalchemy.orm import Session
 
 from galley.core.caller import Caller
@@ -129,31 +129,34 @@ def append(target: Connection | Session, entries: Sequence[dict[str, Any]]) -> N
 
 
 def verify(target: Connection | Session) -> AuditFault | None:
-    """Walk the whole chain; None means that every entry is there and as it was written."""
+    """Walk the whole chain; None means that every entry is there and as it was written.
+
+    Entries that others write meanwhile are walked too.
+    """
     connection = _connection(target)
-    head = connection.execute(
-        sa.select(audit_heads).where(audit_heads.c.name == _HEAD)
-    ).one_or_none()
-    last_id, last_hash = (head.base_id, head.base_hash) if head else (0, GENESIS)
-    for row in _walk(connection, last_id):
-        fault = _fault_of(row, last_id, last_hash)
+    head = _head(connection)
+    if head is None:
+        stray = _first_after(connection, 0)
+        lost = stray is not None and _head(connection) is None
+        return AuditFault(stray or 1, "the chain has entries but no head") if lost else None
+    last_id, last_hash = head.base_id, head.base_hash
+    while True:
+        fault, last_id, last_hash = _verified(connection, last_id, last_hash, head)
+        later = _head(connection)
+        if later is None:
+            return AuditFault(last_id, "the chain's head is gone")
+        if later.base_id > head.base_id:  # retention removed entries under our feet
+            return verify(connection)
         if fault is not None:
             return fault
-        last_id, last_hash = row["id"], row["hash"]
-    return _fault_of_end(head, last_id, last_hash)
+        if later.last_id == head.last_id:
+            return _fault_beyond(connection, last_id)
+        head = later
 
 
 def anchor(target: Connection | Session, *, at: datetime) -> AuditAnchor:
     """The chain's present end, to be printed to the log once a day."""
-    head = (
-        _connection(target)
-        .execute(
-            sa.select(audit_heads.c.last_id, audit_heads.c.last_hash).where(
-                audit_heads.c.name == _HEAD
-            )
-        )
-        .one_or_none()
-    )
+    head = _head(_connection(target))
     return AuditAnchor(head.last_id, head.last_hash, at) if head else AuditAnchor(0, GENESIS, at)
 
 
@@ -234,12 +237,34 @@ def _make_head(connection: Connection) -> None:
     )
 
 
-def _walk(connection: Connection, after_id: int) -> Iterator[dict[str, Any]]:
-    """All entries in order, in batches, so that a long chain does not fill the memory."""
+def _head(connection: Connection) -> Row[*tuple[Any, ...]] | None:
+    return connection.execute(
+        sa.select(audit_heads).where(audit_heads.c.name == _HEAD)
+    ).one_or_none()
+
+
+def _verified(
+    connection: Connection, last_id: int, last_hash: str, head: Row[*tuple[Any, ...]]
+) -> tuple[AuditFault | None, int, str]:
+    """Walk from an entry that is known to be good to where the head says that the end is."""
+    for row in _walk(connection, last_id, head.last_id):
+        fault = _fault_of(row, last_id, last_hash)
+        if fault is not None:
+            return fault, last_id, last_hash
+        last_id, last_hash = row["id"], row["hash"]
+    if last_id < head.last_id:
+        return AuditFault(last_id + 1, "the chain's end is missing"), last_id, last_hash
+    if last_hash != head.last_hash:
+        return AuditFault(last_id, "the chain's head names another end"), last_id, last_hash
+    return None, last_id, last_hash
+
+
+def _walk(connection: Connection, after_id: int, until_id: int) -> Iterator[dict[str, Any]]:
+    """The entries in order, in batches, so that a long chain does not fill the memory."""
     while True:
         batch = connection.execute(
             sa.select(audit_entries)
-            .where(audit_entries.c.id > after_id)
+            .where(audit_entries.c.id > after_id, audit_entries.c.id <= until_id)
             .order_by(audit_entries.c.id)
             .limit(_BATCH)
         ).mappings()
@@ -250,6 +275,21 @@ def _walk(connection: Connection, after_id: int) -> Iterator[dict[str, Any]]:
         after_id = rows[-1]["id"]
 
 
+def _first_after(connection: Connection, entry_id: int) -> int | None:
+    following = sa.select(audit_entries.c.id).where(audit_entries.c.id > entry_id)
+    found: int | None = connection.scalar(following.order_by(audit_entries.c.id).limit(1))
+    return found
+
+
+def _fault_beyond(connection: Connection, last_id: int) -> AuditFault | None:
+    """An entry after the end that the head names; none was under way, for they come together."""
+    stray = _first_after(connection, last_id)
+    head = _head(connection)
+    if stray is None or (head is not None and head.last_id >= stray):
+        return None
+    return AuditFault(stray, "the chain's head names another end")
+
+
 def _fault_of(row: dict[str, Any], last_id: int, last_hash: str) -> AuditFault | None:
     if row["id"] != last_id + 1:
         return AuditFault(last_id + 1, "the entry is missing")
@@ -257,16 +297,6 @@ def _fault_of(row: dict[str, Any], last_id: int, last_hash: str) -> AuditFault |
         return AuditFault(row["id"], "the entry does not follow the one before it")
     if row["hash"] != _hash(row):
         return AuditFault(row["id"], "the entry was altered")
-    return None
-
-
-def _fault_of_end(head: Any, last_id: int, last_hash: str) -> AuditFault | None:
-    if head is None:
-        return AuditFault(1, "the chain has entries but no head") if last_id else None
-    if head.last_id > last_id:
-        return AuditFault(last_id + 1, "the chain's end is missing")
-    if (head.last_id, head.last_hash) != (last_id, last_hash):
-        return AuditFault(last_id, "the chain's head names another end")
     return None
 
 

@@ -227,6 +227,47 @@ def test_writers_at_once_make_one_chain(database: Database) -> None:
         assert audit.anchor(session, at=NOW).last_id == 120
 
 
+def test_a_chain_that_grows_while_it_is_walked_is_whole(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "_BATCH", 2)
+    _chain(database)
+    real, grown = audit._fault_of, []
+
+    def meanwhile(row: dict, last_id: int, last_hash: str) -> AuditFault | None:
+        if len(grown) < 5:
+            grown.append(row["id"])
+            with database.writing() as session:
+                audit.append(session, _entries(1, 100 + row["id"]))
+        return real(row, last_id, last_hash)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(audit, "_fault_of", meanwhile)
+        assert _verify(database) is None
+    assert len(grown) == 5
+    assert _verify(database) is None
+    with database.reading() as session:
+        assert audit.anchor(session, at=NOW).last_id == 11
+
+
+def test_retention_while_the_chain_is_walked_is_no_fault(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "_BATCH", 1)
+    _chain(database)
+    real, purged = audit._fault_of, []
+
+    def meanwhile(row: dict, last_id: int, last_hash: str) -> AuditFault | None:
+        if not purged:
+            with database.writing() as session:
+                purged.append(audit.purge(session, before=NOW + timedelta(seconds=1)))
+        return real(row, last_id, last_hash)
+
+    monkeypatch.setattr(audit, "_fault_of", meanwhile)
+    assert _verify(database) is None
+    assert purged == [2]
+
+
 def test_long_chains_are_verified_in_batches(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
