@@ -14,9 +14,9 @@ def one(api, name):
     return api.good("GET", f"/v2/kitchen/{name}")["kitchen"]
 
 
-def put(api, name, **changes):
-    document = {**one(api, name), **changes}
-    return api.call("POST", f"/v2/kitchen/update/{name}", {"kitchen.json": document})
+def put(api, kitchen, **changes):
+    document = {**one(api, kitchen), **changes}
+    return api.call("POST", f"/v2/kitchen/update/{kitchen}", {"kitchen.json": document})
 
 
 def test_the_tree_begins_at_master(member, kitchen):

@@ -359,19 +359,19 @@ def alerts_of(value: Any) -> dict[str, list[str]]:
     """Alert destinations by Galley's event names.
 
     Raises:
-        ValueError: an event that does not exist, or a destination that is no text.
+        Invalid: an event that does not exist, or a destination that is no text.
     """
     if isinstance(value, str | list):
         value = dict.fromkeys(ALERT_EVENT, value)
     if not isinstance(value, dict):
-        raise ValueError("alerts must be an object of events, or a list of addresses")  # noqa: TRY004
+        raise Invalid("alerts must be an object of events, or a list of addresses.")
     unknown = sorted(set(value) - set(ALERT_EVENT))
     if unknown:
-        raise ValueError(f"unknown alert {unknown[0]!r}; there are {', '.join(ALERT_EVENT)}")
+        raise Invalid(f"There is no alert {unknown[0]!r}; there are {', '.join(ALERT_EVENT)}.")
     found: dict[str, list[str]] = {}
     for name, addresses in value.items():
-        listed = [addresses] if isinstance(addresses, str) else list(addresses or [])
-        if any(not isinstance(address, str) for address in listed):
-            raise ValueError(f"alert {name}: each destination must be text")
+        listed = [addresses] if isinstance(addresses, str) else (addresses or [])
+        if not isinstance(listed, list) or any(not isinstance(a, str) for a in listed):
+            raise Invalid(f"Alert {name}: its destinations must be a list of texts.")
         found[ALERT_EVENT[name]] = listed
     return found

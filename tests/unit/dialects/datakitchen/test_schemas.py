@@ -92,7 +92,7 @@ def test_alerts_are_for_all_events_or_for_named_ones():
     assert order(**{"alert-destinations": {"orderrunError": ["a@x.org"]}}).alert_addresses() == {
         "failure": ["a@x.org"]
     }
-    with pytest.raises(ValueError, match="unknown alert 'boom'"):
+    with pytest.raises(Invalid, match="no alert 'boom'"):
         order(alerts={"boom": ["a"]}).alert_addresses()
 
 
