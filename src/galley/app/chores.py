@@ -36,7 +36,7 @@ def make_chores(services: Services) -> list[Chore]:
             log.info("audit_anchor", anchor=str(audit.anchor(session, at=now)))
 
     return [
-        Chore("uses", _USES_S, flush_uses),
+        Chore("uses", _USES_S, flush_uses, at_end=True),
         Chore("forget", _HOUR_S, forget),
         Chore("audit", _DAY_S, keep_books),
     ]

@@ -7,8 +7,8 @@ import click
 
 from galley.cli.common import data_option, opened
 
-BUILT_KINDS = ("datakitchen", "personal")
-"""Kinds of tokens that some API takes today."""
+BUILT_KINDS = {"datakitchen": "pair", "personal": "personal"}
+"""Kinds of tokens that some API takes today, and what the core calls them."""
 
 PLANNED_KINDS = {
     "trigger": "the GitLab dialect",
@@ -86,7 +86,12 @@ def add_token(login: str, kind: str, scopes: str, name: str, data: Path) -> None
         if owner is None:
             raise NotFound(f"There is no user {login}; add one with `galley user add`.")
         issued = identity.issue_token(
-            session, owner, kind=kind, name=name, scopes=wanted or None, clock=store.clock
+            session,
+            owner,
+            kind=BUILT_KINDS[kind],
+            name=name,
+            scopes=wanted or None,
+            clock=store.clock,
         )
     click.echo(issued.text)
 

@@ -13,11 +13,15 @@ log = structlog.get_logger("galley.housekeeper")
 
 @dataclass(frozen=True, slots=True)
 class Chore:
-    """Something to do every so often. An error is logged, and the chore comes round again."""
+    """Something to do every so often. An error is logged, and the chore comes round again.
+
+    `at_end`: do it once more when the server stops, because something may wait for it.
+    """
 
     name: str
     every_s: float
     do: Callable[[], object]
+    at_end: bool = False
 
 
 class Housekeeper:
@@ -35,12 +39,13 @@ class Housekeeper:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the chore under way; then each is done a last time, so that nothing waits."""
+        """End after the chore under way, and do a last time what should not wait."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(10)
         for chore in self._chores:
-            self._attempt(chore)
+            if chore.at_end:
+                self._attempt(chore)
 
     def do_due(self) -> float:
         """Do every chore that is due; the seconds until the next one is."""

@@ -1,0 +1,276 @@
+"""The examinations of `galley doctor`. They change nothing and can run beside the server."""
+
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from galley.app.store import import_models
+from galley.core.errors import GalleyError
+from galley.core.events import audit
+from galley.core.projects.models import Kitchen, Project
+from galley.core.runs.models import artifacts
+from galley.core.secrets.models import Secret
+from galley.core.secrets.operations import resolve
+from galley.core.secrets.sealing import KEY_FILE, KEY_VARIABLE, SealBroken, open_sealer
+from galley.engine.containers import find_engine
+from galley.engine.sandbox import unavailable_because
+from galley.kit.clock import clock_from_environment
+from galley.settings import Settings
+from galley.storage import migrations
+from galley.storage.blobs import BlobDamaged, BlobStore, LocalBlobs, blob_store
+from galley.storage.db import Database, platform_note
+from galley.storage.dump import sqlite_fault
+from galley.storage.git import GitFailed, GitStore
+from galley.storage.gitprogram import run_git
+from galley.storage.migrations import SchemaUnknown
+
+OK, NOTE, FAULT = "ok", "note", "FAULT"
+_LITTLE_ROOM_BYTES = 2_000_000_000
+_NO_ROOM_BYTES = 200_000_000
+_MANY = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: how bad, about what, what was seen, and what to do about it."""
+
+    level: str
+    subject: str
+    text: str
+    cure: str = ""
+
+    def __str__(self) -> str:
+        """`FAULT  git      ... -> what to do`."""
+        cure = f" -> {self.cure}" if self.cure else ""
+        return f"{self.level:<5}  {self.subject:<10}  {self.text}{cure}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Patient:
+    """What is examined."""
+
+    settings: Settings
+    database: Database
+    repositories: GitStore
+    deep: bool
+
+
+Examination = Callable[[_Patient], Iterator[Finding]]
+
+
+def examine(settings: Settings, *, deep: bool = False) -> list[Finding]:
+    """All findings, in a fixed order. With `deep` every blob is read.
+
+    What hangs on the database is left out where the database itself is at fault.
+    """
+    import_models()
+    if not settings.data.is_dir():
+        cure = "give Galley's data folder, or start the server once to make it"
+        return [Finding(FAULT, "data", f"{settings.data} is not a folder", cure)]
+    database = Database(settings.database_address)
+    patient = _Patient(settings, database, GitStore(settings.repositories), deep)
+    try:
+        findings = _all(patient, (_data, _room, _programs, _isolation, _key, _database))
+        if not any(one.level == FAULT and one.subject == "database" for one in findings):
+            findings += _all(patient, (_audit, _repositories, _kitchens, _blobs, _secrets))
+    finally:
+        database.close()
+    return findings
+
+
+def _all(patient: _Patient, examinations: tuple[Examination, ...]) -> list[Finding]:
+    return [finding for one in examinations for finding in one(patient)]
+
+
+def _data(patient: _Patient) -> Iterator[Finding]:
+    folder = patient.settings.data
+    if folder.stat().st_mode & (stat.S_IWGRP | stat.S_IRWXO):
+        cure = f"chmod 700 {folder}"
+        yield Finding(FAULT, "data", f"{folder} is open to other users of this machine", cure)
+    else:
+        yield Finding(OK, "data", f"{folder} belongs to Galley alone")
+
+
+def _room(patient: _Patient) -> Iterator[Finding]:
+    usage = shutil.disk_usage(patient.settings.data)
+    text = f"{usage.free / 1e9:.1f} GB of {usage.total / 1e9:.1f} GB are free"
+    cure = "free some space or give Galley a larger disk"
+    if usage.free < _NO_ROOM_BYTES:
+        yield Finding(FAULT, "disk", text, cure)
+    elif usage.free < _LITTLE_ROOM_BYTES:
+        yield Finding(NOTE, "disk", text, cure)
+    else:
+        yield Finding(OK, "disk", text)
+
+
+def _programs(patient: _Patient) -> Iterator[Finding]:
+    del patient
+    try:
+        found = run_git(None, "version").decode().strip()
+    except GitFailed as error:
+        yield Finding(FAULT, "git", str(error), "install git 2.39 or newer")
+        return
+    numbers = [int(part) for part in found.split()[2].split(".")[:2] if part.isdigit()]
+    if numbers < [2, 39]:
+        yield Finding(NOTE, "git", f"{found} is old", "install git 2.39 or newer")
+    else:
+        yield Finding(OK, "git", found)
+
+
+def _isolation(patient: _Patient) -> Iterator[Finding]:
+    del patient
+    reason = unavailable_because()
+    if reason is None:
+        yield Finding(OK, "isolation", "bubblewrap works; programs of recipes run behind it")
+    else:
+        text = f"recipes are kept from mistakes, not from malice: {reason}"
+        yield Finding(NOTE, "isolation", text, "install bubblewrap before you let others write")
+    engine = find_engine()
+    if engine is not None:
+        yield Finding(OK, "containers", f"steps that name an image run with {engine.name}")
+    else:
+        cure = "install podman if recipes name images"
+        yield Finding(NOTE, "containers", "steps that name an image cannot run", cure)
+
+
+def _key(patient: _Patient) -> Iterator[Finding]:
+    path = patient.settings.data / KEY_FILE
+    if not path.exists() and not os.environ.get(KEY_VARIABLE):
+        text = f"there is no {path} and no {KEY_VARIABLE}"
+        yield Finding(FAULT, "key", text, "put the key back, or start the server to make a new one")
+        return
+    try:
+        open_sealer(patient.settings.data)
+    except GalleyError as error:
+        yield Finding(FAULT, "key", error.message, "mend it as the message says")
+    else:
+        yield Finding(OK, "key", "the secret key can be read")
+
+
+def _database(patient: _Patient) -> Iterator[Finding]:
+    database = patient.database
+    place = database.url.render_as_string()
+    if database.is_sqlite:
+        file = patient.settings.data / "galley.db"
+        if not file.exists():
+            yield Finding(FAULT, "database", f"{file} is missing", "restore a backup")
+            return
+        if note := platform_note():
+            yield Finding(NOTE, "sqlite", note, "install the wheel pysqlite3, or use Postgres")
+    try:
+        fault = _sqlite_fault(database) if database.is_sqlite else None
+        if fault:
+            yield Finding(FAULT, "database", f"{place}: {fault}", "restore the last backup")
+            return
+        migrations.check(database)
+    except SchemaUnknown as error:
+        yield Finding(FAULT, "database", str(error), "do what the message says")
+    except sa.exc.SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", error)).strip().split("\n")[0]
+        cure = "start the database, or correct database_url"
+        yield Finding(FAULT, "database", f"{place} does not answer: {reason}", cure)
+    else:
+        yield Finding(OK, "database", f"{place} is sound, schema {migrations.versions()[-1]}")
+
+
+def _sqlite_fault(database: Database) -> str | None:
+    with database.engine.connect() as connection:
+        return sqlite_fault(connection.connection.driver_connection)
+
+
+def _audit(patient: _Patient) -> Iterator[Finding]:
+    with patient.database.reading() as session:
+        fault = audit.verify(session)
+        end = audit.anchor(session, at=clock_from_environment().now())
+    if fault is None:
+        yield Finding(OK, "audit", f"the chain is whole up to entry {end.last_id}")
+    else:
+        text = f"the chain breaks at entry {fault.entry_id}: {fault.reason}"
+        yield Finding(FAULT, "audit", text, "find who changed the table; compare with a backup")
+
+
+def _repositories(patient: _Patient) -> Iterator[Finding]:
+    with patient.database.reading() as session:
+        projects = session.scalars(sa.select(Project.path).order_by(Project.path)).all()
+    for project in projects:
+        if not patient.repositories.exists(project):
+            yield Finding(FAULT, "git", f"{project} has no repository", "restore a backup")
+            continue
+        try:
+            patient.repositories.repository(project).fsck()
+        except GitFailed as error:
+            cure = "restore its repository from a backup"
+            yield Finding(FAULT, "git", f"{project}: {error}".replace("\n", "; "), cure)
+        else:
+            yield Finding(OK, "git", f"{project} is sound")
+    for stray in sorted(set(patient.repositories.projects()) - set(projects)):
+        yield Finding(NOTE, "git", f"{stray} has a repository and no project", "move it away")
+
+
+def _kitchens(patient: _Patient) -> Iterator[Finding]:
+    with patient.database.reading() as session:
+        asked = sa.select(Kitchen.name, Project.path).join(Project)
+        rows = session.execute(asked.order_by(Kitchen.name)).all()
+    lost = [
+        row.name
+        for row in rows
+        if patient.repositories.exists(row.path)
+        and patient.repositories.repository(row.path).tip(row.name) is None
+    ]
+    for name in lost:
+        cure = f"make the branch {name} again with git, or delete the kitchen"
+        yield Finding(FAULT, "kitchen", f"{name} has no branch", cure)
+    if not lost:
+        yield Finding(OK, "kitchen", f"{len(rows)} kitchens have their branches")
+
+
+def _blobs(patient: _Patient) -> Iterator[Finding]:
+    blobs = blob_store(patient.settings.blobs_address)
+    sizes = {info.sha256: info.size_bytes for info in blobs.list()}
+    asked = sa.select(artifacts.c.sha256, artifacts.c.size_bytes).distinct()
+    with patient.database.reading() as session:
+        named = {row.sha256: row.size_bytes for row in session.execute(asked)}
+    missing = sorted(sha256 for sha256 in named if sha256 not in sizes)
+    wrong = {sha256 for sha256, size in named.items() if sizes.get(sha256, size) != size}
+    if patient.deep:
+        wrong |= {sha256 for sha256 in sizes if not _is_whole(blobs, sha256)}
+    where = "" if isinstance(blobs, LocalBlobs) else f" in {patient.settings.blobs_address}"
+    for subject, names in (("are missing", missing), ("are damaged", sorted(wrong))):
+        if names:
+            text = f"{len(names)} blobs{where} {subject}: {', '.join(names[:_MANY])}"
+            yield Finding(FAULT, "blobs", text, "copy them from a backup's folder blobs")
+    if not missing and not wrong:
+        checked = "read and checked" if patient.deep else "there (--deep reads them)"
+        yield Finding(OK, "blobs", f"{len(sizes)} blobs{where} are {checked}")
+
+
+def _is_whole(blobs: BlobStore, sha256: str) -> bool:
+    try:
+        blobs.read(sha256)
+    except BlobDamaged:
+        return False
+    return True
+
+
+def _secrets(patient: _Patient) -> Iterator[Finding]:
+    try:
+        sealer = open_sealer(patient.settings.data)
+    except GalleyError:
+        return  # told with the key
+    shut = []
+    with patient.database.reading() as session:
+        rows = session.scalars(sa.select(Secret).order_by(Secret.scope, Secret.path)).all()
+        for row in rows:
+            try:
+                resolve(session, sealer, [row.path], [row.scope])
+            except SealBroken:
+                shut.append(f"{row.scope}:{row.path}")
+    if shut:
+        text = f"{len(shut)} of {len(rows)} secrets do not open: {', '.join(shut[:_MANY])}"
+        yield Finding(FAULT, "secrets", text, "put the older key back, or write them again")
+    else:
+        yield Finding(OK, "secrets", f"{len(rows)} secrets open")
