@@ -24,6 +24,7 @@ from galley.storage.db import Database
 
 KILLS = int(os.environ.get("GALLEY_CHAOS_KILLS", "20"))
 SEED = int(os.environ.get("GALLEY_CHAOS_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
+pytestmark = pytest.mark.timeout(600)
 USER = "ann@example.org"
 FINAL = ("succeeded", "failed", "canceled")
 
@@ -120,7 +121,7 @@ def kill(live: Live) -> None:
 
 def test_twenty_runs_survive_a_kill_and_their_steps_are_adopted(stage: Stage) -> None:
     with stage.up() as (live, api):
-        stage.load_recipe(api, step_s=2)
+        stage.load_recipe(api, step_s=1.5)
         for _ in range(20):
             stage.order(api)
         until(lambda: len(stage.living()) >= 12, what="a crowd of steps")
@@ -128,7 +129,7 @@ def test_twenty_runs_survive_a_kill_and_their_steps_are_adopted(stage: Stage) ->
     survivors = stage.living()
     assert survivors
     with stage.up() as (_, api):
-        until(lambda: stage.open_runs() == 0, seconds=110, what="the end of every run")
+        until(lambda: stage.open_runs() == 0, seconds=300, what="the end of every run")
     a = models.attempts.c
     outcome = {
         row.id: (row.state, row.handle["pid"])
@@ -157,7 +158,7 @@ def test_random_kills_under_load_lose_nothing_and_finish_nothing_twice(stage: St
             stack.close()
             stage.check_file()
             live, api = stack.enter_context(stage.up())
-        until(lambda: stage.open_runs() == 0, seconds=110, what="the end of every run")
+        until(lambda: stage.open_runs() == 0, seconds=300, what="the end of every run")
     stage.check()
     stage.check_file()
 

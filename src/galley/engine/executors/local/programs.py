@@ -136,11 +136,12 @@ class Programs:
         """The command line behind bubblewrap, with what every program of a step may see."""
         task = self._task
         trees = [task.tree] if task.tree else []
+        areas = [root for root in task.roots if Path(root).is_dir()]
         return sandbox.build_argv(
             words,
             cwd=str(cwd),
             readable=[*trees, *map(str, readable)],
-            writable=[task.work, f"{task.folder}/out", *map(str, writable)],
+            writable=[task.work, f"{task.folder}/out", *areas, *map(str, writable)],
             temporary=self._temporary(),
             network=network,
         )
