@@ -288,8 +288,11 @@ def _by_folder(files: Mapping[str, bytes]) -> dict[str, dict[str, bytes]]:
 
 
 def _add_deferred(folder: StepFolder, trial: Trial, resolved: Resolved) -> None:
-    """Give the step the variables that wait for a run, if it uses one."""
-    if resolved.deferred and not trial.used.isdisjoint(resolved.deferred):
+    """Give the step the variables that wait for a run, if it may use one."""
+    if not resolved.deferred:
+        return
+    refers = any("config-ref" in text for text in folder.text.values())
+    if refers or resolved.deferred.keys() & (trial.used | trial.needed.keys()):
         folder.text[DEFERRED] = json.dumps(resolved.deferred, ensure_ascii=False)
 
 

@@ -174,7 +174,7 @@ class _Resolver:
         if name in self._done:
             return
         if name in self._path:
-            self._report_cycle(name)
+            self._report_cycle([*self._path[self._path.index(name) :], name])
             return
         variable = self._variables[name]
         if not variable.is_text_to_render:
@@ -202,6 +202,9 @@ class _Resolver:
     def _render(self, name: str, variable: Variable, used: set[str]) -> None:
         self._done.add(name)
         if not variable.is_text_to_render:
+            return
+        if name in used and not isinstance(variable.value, dict):
+            self._report_cycle([name, name])
             return
         if used & self._system_names.clock:
             self._found.uses_clock = True
@@ -244,9 +247,8 @@ class _Resolver:
         self._found.values[name] = value
         self._found.origins[name] = variable.origin
 
-    def _report_cycle(self, name: str) -> None:
-        circle = [*self._path[self._path.index(name) :], name]
-        variable = self._variables[name]
+    def _report_cycle(self, circle: list[str]) -> None:
+        variable = self._variables[circle[0]]
         self._faults.error(
             variable.file,
             f"the variables {' -> '.join(circle)} use each other in a circle. Write one of them"

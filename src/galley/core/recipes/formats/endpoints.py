@@ -74,7 +74,7 @@ _MEASURES = frozenset({"row_count", "column_count", "size", "md5", "sha", "resul
 _OWN = frozenset(
     {
         "format", "set-runtime-vars", "description", "sql", "sql-file", "query-type", "file-key",
-        "use-only-file-key", "path", "table-name", "table", "columns", "insert-column-names",
+        "use-only-file-key", "path", "url", "table-name", "table", "columns", "insert-column-names",
         "first-row-column-names", "header", "value", "command", "shell-command", "operation",
     }
 )  # fmt: skip
@@ -180,7 +180,7 @@ class EndpointReader:
         return KeySpec(
             name=name,
             operation=self._operation(section, system),
-            path=_path(name, section) if system in _FILES else section.name("path", "file-key"),
+            path=_path(name, section, system),
             sql=self._sql(section, system),
             format=layout,
             header=_header(section),
@@ -193,13 +193,14 @@ class EndpointReader:
         )
 
     def _operation(self, section: Section, system: str) -> str:
-        if system in _FILES:
-            if self._role == "action":
-                section.fault("does nothing: files have no actions. Use a source or a sink.")
+        if system in _FILES and self._role != "action":
             return "write_file" if self._role == "sink" else "read_file"
+        if system == "file":
+            section.fault("does nothing: files have no actions. Use a source or a sink.")
+            return "read_file"
         if system == "shell":
             return "program"
-        if system not in _DATABASES:
+        if system not in _DATABASES and system != "http":
             return "value"
         text = section.text("query-type").strip().lower()
         word = _QUERIES.get(text) if text else _DEFAULT_QUERY[self._role]
@@ -226,11 +227,13 @@ class EndpointReader:
             except SourceFault as fault:
                 section.fault(f"({fault.file}) {fault.text}", "sql-file")
                 sql = ";"
-        needs_table = self._role == "sink" and not section.has("query-type")
-        if not sql and not (needs_table or section.text("query-type").lower() == "bulk_insert"):
-            section.fault("is missing; write the statement, or name a `sql-file`.", "sql")
-        elif not sql and not section.has("table-name", "table"):
+        kind = section.text("query-type").lower()
+        is_insert = kind == "bulk_insert" or (self._role == "sink" and not kind)
+        has_table = section.has("table-name", "table")
+        if not sql and is_insert and not has_table:
             section.fault("is missing; name the table to fill.", "table-name")
+        elif not sql and not is_insert and not (has_table and self._role == "source"):
+            section.fault("is missing; write the statement, or name a `sql-file`.", "sql")
         return sql
 
 
@@ -253,8 +256,11 @@ def _template_section(section: Section) -> Section:
     return Section(settings, section.file, f"{section.where}wildcard-key", section.faults)
 
 
-def _path(name: str, section: Section) -> str:
-    own = section.name("file-key", "path")
+def _path(name: str, section: Section, system: str) -> str | None:
+    """A file's path; for a web address what follows the configuration's, if anything does."""
+    own = section.name("file-key", "path", "url")
+    if system != "file":
+        return own
     if own is None:
         return name
     if section.has("path") or section.flag("use-only-file-key", default=False):
