@@ -263,7 +263,7 @@ def _uv_surroundings(cache: Path) -> tuple[dict[str, str], list[Path]]:
     }
     environment |= {
         "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
-        "HOME": str(cache.parent),
+        "HOME": str(cache),
         "UV_CACHE_DIR": str(cache),
         "UV_PYTHON_DOWNLOADS": "never",
     }

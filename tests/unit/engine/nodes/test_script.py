@@ -14,7 +14,6 @@ from galley.core.recipes.spec import (
 from galley.core.runs.plan import Environment, Limits
 from galley.engine.nodes import run_spec
 
-
 DATABASE = {"database": "x.db"}
 ORDERS = KeySpec("o", "read_file", path="orders.csv")
 

@@ -126,8 +126,8 @@ def test_wildcards_fill_tables_named_after_files(task, console, work):
         wildcards=(("source", "sink"),),
     )
     assert run_spec(task("transfer"), spec, console).state == "succeeded"
-    count = KeySpec("c", "scalar", sql="SELECT count(*) FROM (SELECT * FROM t_a UNION ALL SELECT * FROM t_b)",
-                    exports={"result": "n"})  # fmt: skip
+    both = "SELECT count(*) FROM (SELECT * FROM t_a UNION ALL SELECT * FROM t_b)"
+    count = KeySpec("c", "scalar", sql=both, exports={"result": "n"})
     action = EndpointSpec("a", "sqlite", {"database": "x.db"}, (count,))
     assert run_spec(task("action"), StepSpec("action", actions=(action,)), console).exports == {
         "n": 6

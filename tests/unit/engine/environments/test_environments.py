@@ -1,0 +1,144 @@
+import os
+import subprocess
+import threading
+import zipfile
+
+import pytest
+from tests.unit.engine.console import MemoryConsole
+
+from galley.engine.environments import (
+    EnvironmentStore,
+    checked_requirements,
+    environment_key,
+)
+from galley.engine.faults import StepError
+
+WHEEL = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """A folder of packages that uv takes instead of an index; gives a function that adds one."""
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    monkeypatch.setenv("UV_FIND_LINKS", str(folder))
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+
+    def add(name, version="1.0", size=0):
+        info = f"{name}-{version}.dist-info"
+        with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(f"{name}.py", f"VERSION = '{version}'\n" + "#" * size)
+            facts = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+            wheel.writestr(f"{info}/METADATA", facts)
+            wheel.writestr(f"{info}/WHEEL", WHEEL)
+            wheel.writestr(f"{info}/RECORD", "")
+
+    return add
+
+
+@pytest.fixture
+def console():
+    return MemoryConsole()
+
+
+def run(interpreter, code):
+    argv = [interpreter.python, "-c", code]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def visible(folder):
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name != ".cache")
+
+
+def test_an_environment_has_its_requirements_and_is_built_once(tmp_path, shelf, console):
+    shelf("tinypkg", "1.5")
+    store = EnvironmentStore(tmp_path / "envs")
+    with store.using(["tinypkg==1.5"], console) as found:
+        assert run(found, "import tinypkg; print(tinypkg.VERSION)") == "1.5"
+        assert run(found, "import importlib.util as u; print(u.find_spec('galley'))") == "None"
+    built = len(console.programs)
+    with store.using(["tinypkg==1.5"], console) as again:
+        assert again == found
+    assert len(console.programs) == built == 2
+    assert all(p["network"] and p["sandboxed"] for p in console.programs)
+    assert visible(tmp_path / "envs") == [environment_key(["tinypkg==1.5"])]
+
+
+def test_the_key_names_the_set_of_requirements():
+    assert environment_key(["a==1", "b==2"]) == environment_key(["b==2", "a==1"])
+    assert environment_key(["a==1"]) != environment_key(["a==2"])
+
+
+def test_many_at_once_build_once(tmp_path, console):
+    store = EnvironmentStore(tmp_path / "envs")
+    together = threading.Barrier(4)
+    found = []
+
+    def use():
+        together.wait()
+        with store.using([], console) as interpreter:
+            found.append(interpreter)
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(found)) == 1
+    assert len(found) == 4
+    assert len(console.programs) == 1
+
+
+def test_what_cannot_be_installed_leaves_nothing(tmp_path, shelf, console):
+    store = EnvironmentStore(tmp_path / "envs")
+    with (
+        pytest.raises(
+            StepError, match=r"missingpkg==9 could not be built: uv ended with exit code"
+        ),
+        store.using(["missingpkg==9"], console),
+    ):
+        pytest.fail("no environment can be there")
+    assert visible(tmp_path / "envs") == []
+    assert "missingpkg" in console.text
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["pandas", "pandas==2.3", "a[b,c]>=1,<2", "a ~= 1.4.2", "a!=1.5", "zope.interface",
+     "a==1 ; python_version < '3.12'", "a==1.*", "torch==2.0+cpu"],
+)  # fmt: skip
+def test_plain_requirements_are_taken(line):
+    assert checked_requirements([line]) == (line,)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["-r other.txt", "--index-url=http://x", "-e .", "pkg @ file:///etc", "pkg @ http://x/y.whl",
+     "./local", "/abs/path.whl", "http://x/y.whl", "git+https://x/y", "a b", "a==1 --hash=x",
+     "a\n-r b", "a==1\\", "", "  # only words"],
+)  # fmt: skip
+def test_everything_else_is_refused_or_left_out(line):
+    if line.strip() == "" or line.strip().startswith("#"):
+        assert checked_requirements([line]) == ()
+    else:
+        with pytest.raises(StepError, match="not of the form name==version"):
+            checked_requirements([line])
+
+
+def test_the_least_recently_used_goes_unless_it_is_in_use(tmp_path, shelf, console):
+    for name in ("one", "two", "three"):
+        shelf(name, size=900_000)
+    store = EnvironmentStore(tmp_path / "envs", max_mb=2)
+    folder = tmp_path / "envs"
+    keys = {name: environment_key([name]) for name in ("one", "two", "three")}
+    with store.using(["one"], console):
+        with store.using(["two"], console):
+            pass
+        os.utime(folder / f"{keys['one']}.lock", (1, 1))
+        os.utime(folder / f"{keys['two']}.lock", (2, 2))
+        with store.using(["three"], console):
+            pass
+        assert visible(folder) == sorted([keys["one"], keys["three"]])
+    with store.using(["two"], console):
+        assert keys["two"] in visible(folder)
+        assert keys["one"] not in visible(folder)
