@@ -140,24 +140,23 @@ def create_recipe(
     kitchen: str,
     name: str,
     *,
+    templates: Mapping[str, Callable[[str, str], Files]],
     template: str | None = None,
     description: str = "",
     clock: Clock,
 ) -> str:
-    """Make a recipe from a template (the first one unless named); gives the commit.
+    """Make a recipe from one of `templates` (the first one unless named); gives the commit.
 
     Raises:
         RecipeNameInvalid, RecipeExists, TemplateUnknown: the message says what to choose.
         KitchenNotFound: no such kitchen, or it is closed to the caller.
     """
-    from galley.core.recipes.templates import TEMPLATES
-
     place = _place(session, caller, repositories, kitchen, "recipe.write")
     checks.check_recipe_name(name)
     chosen = template or DEFAULT_TEMPLATE
-    if chosen not in TEMPLATES:
-        raise TemplateUnknown(chosen, TEMPLATES)
-    made = TEMPLATES[chosen](name, checks.check_description(description))
+    if chosen not in templates:
+        raise TemplateUnknown(chosen, templates)
+    made = templates[chosen](name, checks.check_description(description))
     message = f"Create recipe {name} from template {chosen}"
     return _add_recipe(place, name, lambda _commit: dict(made), message, clock)
 

@@ -15,6 +15,7 @@ from galley.core.errors import Invalid
 from galley.core.projects import operations as projects
 from galley.core.projects.errors import FileNotInRecipe
 from galley.core.projects.operations import RecipeFiles
+from galley.core.recipes.templates import TEMPLATES
 from galley.dialects.datakitchen import schemas, trees
 from galley.dialects.datakitchen.answers import ok
 from galley.dialects.datakitchen.auth import CallerDep
@@ -96,6 +97,7 @@ def create_recipe(
         services.repositories,
         kitchen,
         recipe,
+        templates=TEMPLATES,
         template=wanted.templatename,
         description=wanted.description or "",
         clock=services.clock,

@@ -33,6 +33,7 @@ from galley.core.projects.operations import (
     seed_account,
     update_kitchen,
 )
+from galley.core.recipes.templates import TEMPLATES
 from galley.core.secrets.models import Secret
 from galley.kit.clock import ManualClock
 from galley.storage.db import Database
@@ -72,7 +73,13 @@ class Account:
     def create_recipe(self, caller: Caller, kitchen: str, name: str) -> str:
         with self.database.writing() as session:
             return create_recipe(
-                session, caller, self.repositories, kitchen, name, clock=self.clock
+                session,
+                caller,
+                self.repositories,
+                kitchen,
+                name,
+                templates=TEMPLATES,
+                clock=self.clock,
             )
 
     def recipes(self, caller: Caller, kitchen: str) -> list[str]:
