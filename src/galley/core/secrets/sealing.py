@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from galley.core.errors import Invalid, Unavailable
+from galley.kit.failpoints import failpoint
 from galley.kit.files import fsync_folder
 
 KEY_FILE = "secret.key"
@@ -136,9 +137,11 @@ def _make_key_file(path: Path) -> None:
             file.write(new_key_text() + "\n")
             file.flush()
             os.fsync(file.fileno())
+        failpoint("secret_key.written")
         os.link(temporary, path)
     finally:
         temporary.unlink()
+    failpoint("secret_key.linked")
     fsync_folder(path.parent)
 
 

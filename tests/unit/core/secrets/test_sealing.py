@@ -138,3 +138,22 @@ def test_the_variable_wins_and_can_hold_older_keys(tmp_path: Path) -> None:
     assert _names(tmp_path) == []
     with pytest.raises(Invalid, match="GALLEY_SECRET_KEY must hold"):
         open_sealer(tmp_path, {"GALLEY_SECRET_KEY": "x"})
+
+
+@pytest.mark.parametrize("place", ["secret_key.written", "secret_key.linked"])
+def test_a_start_that_is_killed_leaves_no_half_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def killed(name: str) -> None:
+        if name == place:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sealing, "failpoint", killed)
+        with pytest.raises(KeyboardInterrupt):
+            open_sealer(tmp_path, {})
+    before = (tmp_path / "secret.key").exists()
+    assert before == (place == "secret_key.linked")
+    sealed = open_sealer(tmp_path, {}).seal(b"value", "place")
+    assert open_sealer(tmp_path, {}).open(sealed, "place") == b"value"
+    assert _names(tmp_path) == ["secret.key"]
