@@ -1,15 +1,15 @@
-import sys
+import itertools
 import threading
 from pathlib import Path
 
 import pytest
 
-from galley.core.runs.plan import Limits
 from galley.core.runs.task import Task
 from galley.engine import sandbox
-from galley.engine.executors.local import LocalExecutor
+from galley.engine.executors.local import LocalExecutor, processes
 
 GUARD_S = 60.0
+NUMBERS = itertools.count()
 HERE = str(Path(__file__).parent)
 
 
@@ -54,20 +54,60 @@ class Recorder:
         kind, _, _, what = self.until(("finished", "lost"), key)
         return kind, what
 
+    def left(self):
+        """The attempts that a failed test left behind."""
+        ended = {event[1] for event in self.events if event[0] != "started"}
+        return [event for event in self.events if event[0] == "started" and event[1] not in ended]
+
     def outcome(self, key):
         kind, what = self.wait(key)
         assert kind == "finished", what
         return what
 
 
+class View:
+    """What a shared executor says about one test's attempts, whose keys it prefixes."""
+
+    def __init__(self, recorder, prefix):
+        self._recorder = recorder
+        self._prefix = prefix
+
+    def of(self, key):
+        return self._recorder.of(self._prefix + key)
+
+    def kinds(self, key):
+        return self._recorder.kinds(self._prefix + key)
+
+    def until(self, kinds, key):
+        return self._recorder.until(kinds, self._prefix + key)
+
+    def wait(self, key):
+        return self._recorder.wait(self._prefix + key)
+
+    def outcome(self, key):
+        return self._recorder.outcome(self._prefix + key)
+
+
+class Shared:
+    """An executor that many tests use one after another."""
+
+    def __init__(self, folder, **options):
+        self.recorder = Recorder()
+        self.executor = LocalExecutor(
+            folder, slots=4, run_step="steps:run_step", import_paths=[HERE], **options
+        )
+        self.executor.start(self.recorder)
+
+
 class Bench:
     """An executor over a folder, and tasks for it."""
 
-    def __init__(self, folder, **options):
+    def __init__(self, folder, *, shared=None, **options):
         self.folder = folder
         self.options = {"slots": 4, "run_step": "steps:run_step", "import_paths": [HERE], **options}
-        self.recorder = Recorder()
-        self.executor = self.make()
+        self.prefix = f"{next(NUMBERS)}-" if shared else ""
+        self.recorder = View(shared.recorder, self.prefix) if shared else Recorder()
+        self.executor = shared.executor if shared else self.make()
 
     def make(self, **options):
         return LocalExecutor(self.folder / "executor", **{**self.options, **options})
@@ -79,7 +119,7 @@ class Bench:
     def task(self, key, kind, **options):
         body = options.pop("body", {})
         return Task(
-            key=key,
+            key=self.prefix + key,
             run_id=1,
             step_id=1,
             attempt_id=1,
@@ -98,6 +138,9 @@ class Bench:
             **options,
         )
 
+    def cancel(self, key, **options):
+        self.executor.cancel(self.prefix + key, **options)
+
     def run(self, kind, key="one", **options):
         """Run one step; its outcome."""
         self.executor.submit(self.task(key, kind, **options))
@@ -110,23 +153,49 @@ class Bench:
         return self.folder / "attempts" / key / name
 
 
+def end(bench):
+    """Stop an executor; its attempts would go on, so those that are left are killed."""
+    bench.executor.stop()
+    for _, _, _, handle in bench.recorder.left():
+        processes.kill_tree(handle["pid"])
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+    """Serving executors for the whole session: with bubblewrap (True) and without it."""
+    made = {}
+
+    def get(sandboxed):
+        if sandboxed not in made:
+            made[sandboxed] = Shared(tmp_path_factory.mktemp("executor"), sandboxed=sandboxed)
+        return made[sandboxed]
+
+    yield get
+    for one in made.values():
+        end(one)
+
+
 @pytest.fixture
-def bench(tmp_path):
-    """A serving executor without bubblewrap."""
-    made = Bench(tmp_path, sandboxed=False).start()
-    yield made
-    made.executor.stop()
+def bench(tmp_path, shared):
+    """A serving executor without bubblewrap, shared with other tests."""
+    return Bench(tmp_path, shared=shared(False))
 
 
 @pytest.fixture(params=["sandboxed", "bare"])
-def walled(request, tmp_path):
+def walled(request, tmp_path, shared):
     """A serving executor, with bubblewrap and without it."""
-    if request.param == "sandboxed" and not sandbox.available():
+    sandboxed = request.param == "sandboxed"
+    if sandboxed and not sandbox.available():
         pytest.skip(f"no bubblewrap here: {sandbox.unavailable_because()}")
-    made = Bench(tmp_path, sandboxed=request.param == "sandboxed").start()
-    made.sandboxed = request.param == "sandboxed"
-    yield made
-    made.executor.stop()
+    made = Bench(tmp_path, shared=shared(sandboxed))
+    made.sandboxed = sandboxed
+    return made
+
+
+@pytest.fixture
+def own_bench(make_bench):
+    """A serving executor without bubblewrap, for this test alone."""
+    return make_bench().start()
 
 
 @pytest.fixture
@@ -140,12 +209,4 @@ def make_bench(tmp_path):
 
     yield make
     for bench in made:
-        bench.executor.stop()
-
-
-def tight(**limits):
-    """Limits for one task."""
-    return Limits(**limits)
-
-
-PYTHON = sys.executable
+        end(bench)

@@ -4,13 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-
-from galley.core.runs.task import Outcome
-from galley.engine.executors.local import claims, ending, messages, processes
 from tests.unit.engine.executors.conftest import HERE, Recorder
 from tests.unit.engine.executors.test_stopping import wait_for
+
+from galley.core.runs.task import Outcome
+from galley.engine.executors.local import claims, messages, processes
 
 
 @pytest.fixture
@@ -18,6 +19,11 @@ def fifo(tmp_path):
     path = tmp_path / "fifo"
     os.mkfifo(path)
     return path
+
+
+@pytest.fixture
+def bench(own_bench):
+    return own_bench
 
 
 @pytest.fixture
@@ -51,7 +57,7 @@ def test_a_living_attempt_is_adopted_and_finishes(bench, fifo, gate):
 
 
 def test_without_process_descriptors_too(bench, fifo, gate, monkeypatch):
-    monkeypatch.setattr(ending, "open_pidfd", lambda pid: None)
+    monkeypatch.setattr(processes, "open_pidfd", lambda _pid: None)
     task, pid = waiting(bench, fifo, gate)
     successor(bench)
     bench.executor.adopt(task)
@@ -64,7 +70,7 @@ def test_an_adopted_attempt_can_be_canceled(bench, fifo, gate):
     task, pid = waiting(bench, fifo, gate)
     successor(bench)
     bench.executor.adopt(task)
-    bench.executor.cancel("one", grace_s=5)
+    bench.cancel("one", grace_s=5)
     assert bench.recorder.outcome("one").state == "canceled"
     assert processes.started_ticks(pid) is None
 
@@ -130,7 +136,7 @@ def test_the_time_of_an_adopted_attempt_counts_from_its_start(bench, fifo, gate,
     from galley.engine.executors.local import supervisor
 
     monkeypatch.setattr(supervisor, "_TIMEOUT_SLACK_S", 0.0)
-    monkeypatch.setattr(processes, "age_s", lambda mark: 3600.0)
+    monkeypatch.setattr(processes, "age_s", lambda _mark: 3600.0)
     task, _ = waiting(bench, fifo, gate, timeout_s=3600.0)
     successor(bench)
     bench.executor.adopt(task)
@@ -158,7 +164,7 @@ def test_requests_in_a_killed_template_are_run_once(bench):
     tasks = [bench.task(str(number), "noop") for number in range(3)]
     for task in tasks:
         bench.executor.submit(task)
-    bench.executor.cancel("nobody")
+    bench.cancel("nobody")
     os.kill(template_of(bench), signal.SIGKILL)
     for task in tasks:
         assert bench.recorder.outcome(task.key).state == "succeeded"
@@ -199,15 +205,13 @@ time.sleep(600)
 def test_a_killed_server_leaves_its_attempts_to_the_next(make_bench, fifo):
     bench = make_bench()
     root = str(bench.folder)
-    os.makedirs(root)
-    command = [sys.executable, "-c", SERVER, root, str(fifo), HERE, os.getcwd()]
+    bench.folder.mkdir(exist_ok=True)
+    command = [sys.executable, "-c", SERVER, root, str(fifo), HERE, str(Path.cwd())]
     with subprocess.Popen(command) as server:
         pid = int(wait_for(fifo))
         server.kill()
     bench.start()
-    bench.executor.adopt(
-        bench.task("one", "wait", body={"at": str(fifo), "until": f"{root}/gate"})
-    )
+    bench.executor.adopt(bench.task("one", "wait", body={"at": str(fifo), "until": f"{root}/gate"}))
     assert bench.recorder.until(("started",), "one")[3]["pid"] == pid
     (bench.folder / "gate").touch()
     assert bench.recorder.outcome("one") == Outcome(

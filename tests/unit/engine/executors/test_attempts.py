@@ -111,14 +111,16 @@ def test_sigterm_from_outside_makes_an_attempt_lost(bench, tmp_path):
     assert "signal 15" in reason
 
 
-def test_a_repeated_key_is_ignored(bench):
+def test_a_repeated_key_is_ignored(own_bench):
+    bench = own_bench
     bench.run("noop")
     bench.executor.submit(bench.task("one", "noop"))
     bench.run("noop", key="two")
     assert bench.recorder.kinds("one") == ["started", "finished"]
 
 
-def test_another_executor_cannot_run_a_claimed_attempt(bench, make_bench):
+def test_another_executor_cannot_run_a_claimed_attempt(own_bench, make_bench):
+    bench = own_bench
     first = bench.run("noop")
     other = make_bench()
     other.folder = bench.folder

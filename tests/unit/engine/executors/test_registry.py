@@ -26,7 +26,7 @@ def test_the_first_that_has_all_tags():
 
 
 def test_no_such_tags():
-    with pytest.raises(Refused, match="No executor has all the tags gpu. There are a: linux"):
+    with pytest.raises(Refused, match=r"No executor has all the tags gpu\. There are a: linux"):
         ExecutorRegistry([Plain("a", "linux")]).for_tags(["gpu"])
 
 

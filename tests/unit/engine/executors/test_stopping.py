@@ -26,7 +26,7 @@ def test_cancel_ends_a_waiting_step(bench, fifo, tmp_path):
         bench.task("one", "wait", body={"at": str(fifo), "until": str(tmp_path / "never")})
     )
     wait_for(fifo)
-    bench.executor.cancel("one")
+    bench.cancel("one")
     outcome = bench.recorder.outcome("one")
     assert (outcome.state, outcome.reason) == ("canceled", "canceled on request")
     assert outcome.retryable is False
@@ -38,10 +38,10 @@ def test_cancel_before_a_start(make_bench, fifo, tmp_path):
     body = {"at": str(fifo), "until": str(tmp_path / "never")}
     bench.executor.submit(bench.task("first", "wait", body=body))
     bench.executor.submit(bench.task("second", "noop"))
-    bench.executor.cancel("second")
+    bench.cancel("second")
     assert bench.recorder.outcome("second").state == "canceled"
     assert bench.recorder.kinds("second") == ["finished"]
-    bench.executor.cancel("first")
+    bench.cancel("first")
     bench.recorder.outcome("first")
 
 
@@ -49,20 +49,20 @@ def test_cancel_right_after_submit(bench, tmp_path):
     body = {"at": str(tmp_path / "at"), "until": str(tmp_path / "never")}
     for number in range(5):
         bench.executor.submit(bench.task(str(number), "wait", body=body))
-        bench.executor.cancel(str(number))
+        bench.cancel(str(number))
     states = {bench.recorder.outcome(str(number)).state for number in range(5)}
     assert states == {"canceled"}
 
 
 def test_an_unknown_key_is_fine(bench):
-    bench.executor.cancel("nobody")
+    bench.cancel("nobody")
     assert bench.run("noop").state == "succeeded"
 
 
 def test_a_step_that_cannot_be_asked_is_killed(bench, fifo):
     bench.executor.submit(bench.task("one", "deaf", body={"at": str(fifo)}))
     pid = int(wait_for(fifo))
-    bench.executor.cancel("one", grace_s=0.2)
+    bench.cancel("one", grace_s=0.2)
     assert bench.recorder.outcome("one").state == "canceled"
     assert processes.started_ticks(pid) is None
 
@@ -93,10 +93,9 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
-        time.sleep(600)
+        print("stubborn", flush=True)
+        open("fifo", "w").close()
     time.sleep(600)
-print("stubborn", flush=True)
-open("fifo", "w").close()
 time.sleep(600)
 """
 
@@ -123,7 +122,7 @@ def test_stubborn_programs_and_their_orphans_are_killed(walled):
     walled.executor.submit(walled.task("one", "python", body={"code": STUBBORN}))
     wait_for(work / "fifo")
     assert len(marked(walled.file("one", ""))) >= 3
-    walled.executor.cancel("one", grace_s=0.5)
+    walled.cancel("one", grace_s=0.5)
     assert walled.recorder.outcome("one").state == "canceled"
     assert marked(walled.file("one", "")) == []
     assert "O stubborn" in walled.log()
@@ -158,7 +157,7 @@ def test_programs_are_asked_first(walled):
     os.mkfifo(work / "fifo")
     walled.executor.submit(walled.task("one", "python", body={"code": POLITE}))
     wait_for(work / "fifo")
-    walled.executor.cancel("one", grace_s=30)
+    walled.cancel("one", grace_s=30)
     assert walled.recorder.outcome("one").state == "canceled"
     assert "O goodbye" in walled.log()
 
@@ -166,9 +165,9 @@ def test_programs_are_asked_first(walled):
 def test_what_was_asked_for_at_cancel_is_run(bench, fifo, tmp_path):
     at = tmp_path / "cleaned"
     argv = ["sh", "-c", f"echo done > {at}"]
-    os.mkdir(bench.folder / "work")
+    (bench.folder / "work").mkdir()
     bench.executor.submit(bench.task("one", "cleanup", body={"argv": argv, "at": str(fifo)}))
     wait_for(fifo)
-    bench.executor.cancel("one", grace_s=1)
+    bench.cancel("one", grace_s=1)
     bench.recorder.outcome("one")
     assert at.read_text() == "done\n"

@@ -81,7 +81,7 @@ def test_it_is_tried_once(monkeypatch):
         return subprocess.CompletedProcess(command, 0, b"", b"")
 
     monkeypatch.setattr(sandbox.subprocess, "run", run)
-    monkeypatch.setattr(sandbox.shutil, "which", lambda name: "/usr/bin/bwrap")
+    monkeypatch.setattr(sandbox.shutil, "which", lambda _name: "/usr/bin/bwrap")
     assert sandbox.available()
     assert sandbox.available()
     assert len(tries) == 1

@@ -50,9 +50,7 @@ def abandon(folder: str, generation: int) -> bool:
     return _place(folder, generation, _ABANDONED)
 
 
-def _place(
-    folder: str, generation: int, content: Claim, temporary: str | None = None
-) -> bool:
+def _place(folder: str, generation: int, content: Claim, temporary: str | None = None) -> bool:
     """Make the claim's file appear with its content, or not at all."""
     temporary = temporary or f"{folder}/.claim.{os.getpid()}"
     try:

@@ -24,14 +24,6 @@ _MEANINGS: dict[int, str] = {
 }
 
 
-def open_pidfd(pid: int) -> int | None:
-    """A descriptor that becomes readable when the process ends; None where there are none."""
-    try:
-        return os.pidfd_open(pid)
-    except (OSError, AttributeError):
-        return None
-
-
 def reap(pid: int) -> None:
     """If the process came to be our child (we are the machine's first process), bury it."""
     with contextlib.suppress(ChildProcessError, OSError):

@@ -48,6 +48,7 @@ class LocalExecutor:
             name=name, slots=slots, tags=tags, isolation=sandbox.isolation(sandboxed=walled)
         )
         settings = TemplateSettings(
+            folder=str(folder),
             run_step=run_step,
             preload=tuple(preload),
             sandbox=walled,

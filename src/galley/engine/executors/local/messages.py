@@ -26,8 +26,11 @@ ATTEMPT_VARIABLE = "GALLEY_ATTEMPT"
 class TemplateSettings(msgspec.Struct, frozen=True):
     """What a template is started with and every shim inherits.
 
-    `run_step` is `module:function`; `preload` names modules worth importing once.
+    `run_step` is `module:function`; `preload` names modules worth importing once; `folder` is the
+    executor's own.
     """
+
+    folder: str
 
     run_step: str
     preload: tuple[str, ...]

@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import select
 import signal
+import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +17,8 @@ _PROC = Path("/proc")
 _STATE, _PARENT, _STARTED = 0, 1, 19  # places in /proc/<pid>/stat after the name
 _GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
 _MAX_PASSES = 200
+_DEATH_S = 2.0
+_POLL_S = 0.01
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -123,6 +127,30 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def open_pidfd(pid: int) -> int | None:
+    """A descriptor that becomes readable when the process ends; None where there are none."""
+    try:
+        return os.pidfd_open(pid)
+    except (OSError, AttributeError):
+        return None
+
+
+def wait_for_end(pid: int, seconds: float) -> bool:
+    """Wait until the process has ended, at most so long; False if it still runs."""
+    deadline = time.monotonic() + seconds
+    handle = open_pidfd(pid)
+    if handle is not None:
+        try:
+            return bool(select.select([handle], [], [], max(0.0, seconds))[0])
+        finally:
+            os.close(handle)
+    while started_ticks(pid) is not None:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
 def send(pid: int, number: int) -> bool:
     """Send a signal; False if there is no such process (or it is out of our hands)."""
     try:
@@ -162,8 +190,8 @@ def virtual_bytes() -> int:
     return int(_read("/proc/self/statm").split()[0]) * _PAGE_BYTES
 
 
-def _sweep(find: Callable[[], list[int]], number: int) -> int:
-    """Signal what `find` returns until it returns nobody new; the count of those signalled."""
+def _sweep(find: Callable[[], list[int]], number: int) -> set[int]:
+    """Signal what `find` returns until it returns nobody new; those that were signalled."""
     met: set[int] = set()
     for _ in range(_MAX_PASSES):
         fresh = [pid for pid in find() if pid not in met]
@@ -172,7 +200,7 @@ def _sweep(find: Callable[[], list[int]], number: int) -> int:
         for pid in fresh:
             send(pid, number)
         met.update(fresh)
-    return len(met)
+    return met
 
 
 def kill_descendants(pid: int) -> int:
@@ -183,7 +211,7 @@ def kill_descendants(pid: int) -> int:
     """
     if not children(pid):
         return 0
-    count = _sweep(lambda: descendants(pid), signal.SIGSTOP)
+    count = len(_sweep(lambda: descendants(pid), signal.SIGSTOP))
     for child in descendants(pid):
         send(child, signal.SIGKILL)
     return count
@@ -199,7 +227,8 @@ def kill_tree(pid: int) -> None:
 def kill_marked(variable: str, value: str) -> int:
     """Kill whoever bears `variable=value` in its environment: strays of a dead parent.
 
-    Returns how many were found. Reads every process's environment, so it is for rare cases.
+    Returns how many were found, once they are dead (or after a while: a process that hangs in the
+    kernel dies when it comes back). Reads every process's environment, so it is for rare cases.
     """
     needle = f"{variable}={value}".encode()
 
@@ -212,4 +241,8 @@ def kill_marked(variable: str, value: str) -> int:
                         found.append(int(name))
         return found
 
-    return _sweep(find, signal.SIGKILL)
+    killed = _sweep(find, signal.SIGKILL)
+    deadline = time.monotonic() + _DEATH_S
+    for pid in killed:
+        wait_for_end(pid, deadline - time.monotonic())
+    return len(killed)

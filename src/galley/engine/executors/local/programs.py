@@ -200,7 +200,7 @@ class Programs:
         """Pass output on until the program ends; False if its time ran out first."""
         poll = select.poll()
         poll.register(pipe, select.POLLIN)
-        ending = _pidfd(program.pid)
+        ending = processes.open_pidfd(program.pid)
         tick_s = _POLL_S if ending is None else _TICK_S
         if ending is not None:
             poll.register(ending, select.POLLIN)
@@ -281,7 +281,7 @@ class Programs:
                 return True
             if time.monotonic() >= deadline:
                 return False
-            _wait_for_one(left[0], _POLL_S)
+            processes.wait_for_end(left[0], _POLL_S)
 
     def _exit_status(
         self, name: str, program: subprocess.Popen[bytes], output: ProgramOutput, *, walled: bool
@@ -316,26 +316,6 @@ def signal_name(number: int) -> str:
         return f"signal {number} ({signal.Signals(number).name})"
     except ValueError:
         return f"signal {number}"
-
-
-def _wait_for_one(pid: int, seconds: float) -> None:
-    """Wait until this process ends, at most so long."""
-    handle = _pidfd(pid)
-    if handle is None:
-        time.sleep(seconds)
-        return
-    try:
-        select.select([handle], [], [], seconds)
-    finally:
-        os.close(handle)
-
-
-def _pidfd(pid: int) -> int | None:
-    """A descriptor that becomes readable when the process ends; None where there are none."""
-    try:
-        return os.pidfd_open(pid)
-    except (OSError, AttributeError):
-        return None
 
 
 def _take(pipe: int, output: ProgramOutput) -> bool:

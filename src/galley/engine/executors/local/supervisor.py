@@ -268,7 +268,7 @@ class Supervisor:
         if not known:
             self._events.started(attempt.key, attempt.fence, {"pid": mark.pid, "adopted": True})
             self._arm_timeout(attempt, processes.age_s(mark))
-        attempt.watched = ending.open_pidfd(mark.pid)
+        attempt.watched = processes.open_pidfd(mark.pid)
         if attempt.watched is None:
             self._loop.after(_PROC_POLL_S, lambda: self._poll_process(attempt, mark))
         elif not processes.alive(mark):

@@ -11,6 +11,7 @@ import gc
 import importlib
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -34,6 +35,7 @@ from galley.engine.executors.local.messages import (
 
 _INT_BYTES = array("i").itemsize
 _PR_SET_NAME = 15
+_REHEARSALS = 20
 
 
 def _load(settings: TemplateSettings) -> shim.RunStep:
@@ -141,9 +143,13 @@ def _prepare(settings: TemplateSettings) -> shim.Warm:
     baseline_bytes = processes.virtual_bytes()
     shared = msgspec.structs.replace(settings.limits, cpu_s=None)  # a template lives long
     limiting.apply_to_shim(shared, baseline_bytes)  # inherited by shims without their own limits
+    warm = shim.Warm(settings, run_step, baseline_bytes)
+    rehearsal = f"{settings.folder}/rehearsal.{os.getpid()}"
+    shim.rehearse(warm, rehearsal, _REHEARSALS)
+    shutil.rmtree(rehearsal)
     gc.collect()
     gc.freeze()
-    return shim.Warm(settings, run_step, baseline_bytes)
+    return warm
 
 
 def main(argv: list[str]) -> int:
