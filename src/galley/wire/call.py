@@ -31,6 +31,7 @@ class Call:
     key: KeyScope | None = None
     body_sha256: str = ""
     is_remembered: bool = False
+    is_bug_logged: bool = False
     answer: Response | None = None
     on_identified: Callable[[Caller], None] | None = None
 

@@ -25,7 +25,7 @@ from galley.wire.errors import internal_text
 from galley.wire.limits import KnownCredentials, RateLimiter
 from galley.wire.metrics import Metrics
 from galley.wire.proxies import TrustedProxies
-from galley.wire.redaction import redact_query, redact_text
+from galley.wire.redaction import redact_line, redact_query
 
 log = structlog.get_logger("galley.access")
 bugs = structlog.get_logger("galley.edge")
@@ -116,7 +116,7 @@ class Edge:
             await send({"type": "websocket.close", "code": 1000})
             return
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await _live(receive, send)
             return
         query = scope["query_string"]
         address = self._proxies.apply(scope)
@@ -237,12 +237,14 @@ class Edge:
         self, error: Exception, scope: Scope, receive: Receive, send: Send, passage: _Passage
     ) -> None:
         """The last net: a bug's traceback goes to the log, its caller gets a request id."""
+        call = passage.call
+        if not call.is_bug_logged:
+            bugs.error("bug", request_id=call.request_id, path=scope["path"], exc_info=error)
         if passage.has_ended:
-            return  # the surface has answered and logged it
-        bugs.error("bug", request_id=passage.call.request_id, path=scope["path"], exc_info=error)
+            return
         if passage.has_started:
             raise error  # the connection is cut, so that the client sees half an answer as such
-        text = internal_text(passage.call.request_id)
+        text = internal_text(call.request_id)
         await self._shapes.plain(scope, 500, text)(scope, receive, send)
 
     def _conclude(self, scope: Scope, passage: _Passage, query: bytes) -> None:
@@ -257,7 +259,7 @@ class Edge:
             "request",
             request_id=call.request_id,
             method=call.method,
-            path=redact_text(scope["path"]),
+            path=redact_line(scope["path"]),
             query=redact_query(query.decode("latin-1")),
             route=route,
             status=passage.status,
@@ -279,6 +281,15 @@ class HeadersTooLarge(TooLarge):
     """The headers are too many or too long."""
 
     code = "headers_too_large"
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """Take part in the server's life cycle: starting and stopping is the composition root's."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
 
 
 def _complete_headers(message: Message, scope: Scope, request_id: str) -> None:
@@ -322,5 +333,5 @@ def _route_of(scope: Scope) -> str:
 def _agent(scope: Scope) -> str | None:
     for name, value in scope["headers"]:
         if name == b"user-agent":
-            return redact_text(value[:200].decode("latin-1"))
+            return redact_line(value[:200].decode("latin-1"))
     return None

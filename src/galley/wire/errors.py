@@ -136,9 +136,10 @@ def install_errors(
         return render(known)
 
     async def on_bug(request: Request, error: Exception) -> Response:
-        request_id = call_of(request).request_id
-        log.error("bug", request_id=request_id, exc_info=error)
-        return plain(500, internal_text(request_id))
+        call = call_of(request)
+        call.is_bug_logged = True
+        log.error("bug", request_id=call.request_id, exc_info=error)
+        return plain(500, internal_text(call.request_id))
 
     app.add_exception_handler(GalleyError, on_galley)
     app.add_exception_handler(HTTPException, on_http)

@@ -1,5 +1,6 @@
 """How often one caller may call: token buckets in this process's memory."""
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -36,7 +37,7 @@ class RateLimiter:
                 wait_s = (1 - left) / self._rate
                 raise TooMany(
                     "Too many requests in a short time; wait and try again.",
-                    retry_after_s=max(1, round(wait_s + 0.5)),
+                    retry_after_s=max(1, math.ceil(wait_s)),
                 )
             self._keep(name, left - 1, now)
 

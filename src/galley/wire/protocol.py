@@ -30,6 +30,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._refusal = 0
+        self._is_in_head = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first request's headers are due from now on."""
@@ -50,6 +51,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         self._head_bytes = 0
+        self._is_in_head = True
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -67,8 +69,15 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The headers are there; from here on the edge watches."""
+        self._is_in_head = False
         self._stop_waiting()
         super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """An answer is out; if the next request's headers have begun, their time runs."""
+        super().on_response_complete()
+        if self._is_in_head and self._deadline is None:
+            self._expect_headers()
 
     def send_400_response(self, msg: str) -> None:
         """What could not be parsed is answered, and the connection closed."""

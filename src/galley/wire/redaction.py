@@ -33,6 +33,11 @@ def redact_text(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in shown)
 
 
+def redact_line(text: str) -> str:
+    """As `redact_text`, on one line."""
+    return redact_text(text).replace("\n", "\\n")
+
+
 def redact_query(query: str) -> str:
     """A query string whose sensitive parameters are hidden; their names stay."""
     if not query:

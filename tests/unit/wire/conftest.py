@@ -37,8 +37,6 @@ class NoCompiler:
     def compile(self, request: object) -> None:
         raise AssertionError("nothing is compiled here")
 
-    render = check = compile
-
 
 @pytest.fixture
 def services(database: Database, manual_clock: ManualClock, tmp_path: Path) -> Iterator[Services]:

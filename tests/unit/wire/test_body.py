@@ -30,9 +30,7 @@ def client() -> Iterator[TestClient]:
             }
         )
 
-    app = Starlette(
-        routes=[Route("/", echo, methods=["GET", "POST", "PUT", "DELETE"])]
-    )
+    app = Starlette(routes=[Route("/", echo, methods=["GET", "POST", "PUT", "DELETE"])])
     with TestClient(LenientBody(app, render=render_plain, limit_bytes=LIMIT)) as made:
         yield made
 
@@ -48,8 +46,10 @@ def client() -> Iterator[TestClient]:
         (b"null", {}),
         (b'{"parameters": {"a": "2"}}', {"parameters": {"a": "2"}}),
         (b'  [["n1"]]\n', [["n1"]]),
-        (b"username=u%40example.com&password=p+w%261", {"username": "u@example.com",
-                                                         "password": "p w&1"}),
+        (
+            b"username=u%40example.com&password=p+w%261",
+            {"username": "u@example.com", "password": "p w&1"},
+        ),
         ("username=é&empty=".encode(), {"username": "é", "empty": ""}),
         (b'a={"not":"json"}', {"a": '{"not":"json"}'}),
     ],
