@@ -5,10 +5,8 @@ stopped by the last one. Each test gets its own database, copied from a migrated
 """
 
 import fcntl
-import importlib
 import json
 import os
-import pkgutil
 import shutil
 import socket
 import tempfile
@@ -27,7 +25,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
-import galley.core
+from galley.core.tables import import_models
 from galley.kit.clock import ManualClock
 from galley.storage import db, migrations
 from galley.storage.db import Database
@@ -44,13 +42,6 @@ autovacuum = off
 max_connections = 200
 shared_buffers = 64MB
 """
-
-
-def import_models() -> None:
-    """Import every `galley.core.*.models`, so that the metadata knows all tables."""
-    for module in pkgutil.walk_packages(galley.core.__path__, "galley.core."):
-        if module.name.endswith(".models"):
-            importlib.import_module(module.name)
 
 
 def build_schema(database: Database) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from galley.app.store import import_models
 from galley.core.errors import GalleyError
 from galley.core.events import audit
 from galley.core.projects.models import Kitchen, Project
@@ -16,6 +15,7 @@ from galley.core.runs.models import artifacts
 from galley.core.secrets.models import Secret
 from galley.core.secrets.operations import resolve
 from galley.core.secrets.sealing import KEY_FILE, KEY_VARIABLE, SealBroken, open_sealer
+from galley.core.tables import import_models
 from galley.engine.containers import find_engine
 from galley.engine.sandbox import unavailable_because
 from galley.kit.clock import clock_from_environment
@@ -139,7 +139,7 @@ def _isolation(patient: _Patient) -> Iterator[Finding]:
 
 def _key(patient: _Patient) -> Iterator[Finding]:
     path = patient.settings.data / KEY_FILE
-    if not path.exists() and not os.environ.get(KEY_VARIABLE):
+    if not _has_key(patient):
         text = f"there is no {path} and no {KEY_VARIABLE}"
         yield Finding(FAULT, "key", text, "put the key back, or start the server to make a new one")
         return
@@ -149,6 +149,10 @@ def _key(patient: _Patient) -> Iterator[Finding]:
         yield Finding(FAULT, "key", error.message, "mend it as the message says")
     else:
         yield Finding(OK, "key", "the secret key can be read")
+
+
+def _has_key(patient: _Patient) -> bool:
+    return bool(os.environ.get(KEY_VARIABLE)) or (patient.settings.data / KEY_FILE).exists()
 
 
 def _database(patient: _Patient) -> Iterator[Finding]:
@@ -257,10 +261,12 @@ def _is_whole(blobs: BlobStore, sha256: str) -> bool:
 
 
 def _secrets(patient: _Patient) -> Iterator[Finding]:
+    if not _has_key(patient):
+        return  # told with the key; opening the sealer would make a new one
     try:
         sealer = open_sealer(patient.settings.data)
     except GalleyError:
-        return  # told with the key
+        return
     shut = []
     with patient.database.reading() as session:
         rows = session.scalars(sa.select(Secret).order_by(Secret.scope, Secret.path)).all()

@@ -23,7 +23,7 @@ _BACKUP_FOLDERS = ("logs", "files")
 @click.option("--draft", hidden=True, help="For developers: write the next version's file.")
 def migrate(data: Path, check: bool, draft: str | None) -> None:
     """Bring the database to this version's schema; safe to repeat."""
-    from galley.app.store import import_models
+    from galley.core.tables import import_models
     from galley.storage import migrations
     from galley.storage.db import Database, metadata
 
@@ -145,8 +145,8 @@ def _sources(
     settings: "Settings", *, left_out: set[str] | None = None, must_exist: bool = False
 ) -> "Iterator[Sources]":
     """Everything that a backup is made from, or restored to."""
-    from galley.app.store import import_models
     from galley.core.runs.models import artifacts
+    from galley.core.tables import import_models
     from galley.storage.backup import Sources
     from galley.storage.blobs import blob_store
     from galley.storage.db import Database, metadata
