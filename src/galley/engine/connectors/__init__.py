@@ -1,7 +1,6 @@
 """The systems that steps read and write, found by name; others come by entry point."""
 
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, cast
 
 from galley.engine.faults import StepError
@@ -35,6 +34,8 @@ def connector(system: str, place: "Place") -> "Connector":
         module, _, attribute = known.partition(":")
         made = getattr(import_module(module), attribute)
     else:
+        from importlib.metadata import entry_points
+
         found = entry_points(group=GROUP, name=system)
         if not found:
             raise StepError(

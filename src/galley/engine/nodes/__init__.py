@@ -4,10 +4,10 @@ Imported by the warm template, so it stays light: kinds and drivers are imported
 """
 
 import os
+import shutil
 import traceback
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,6 +29,22 @@ BUILT_IN = {
     "script": "galley.engine.nodes.script:run",
     "transfer": "galley.engine.nodes.transfer:run",
 }
+PRELOAD = (
+    "duckdb",
+    "galley.core.recipes.formats.steps",
+    "galley.engine.connectors.dictionary",
+    "galley.engine.connectors.duckdb",
+    "galley.engine.connectors.file",
+    "galley.engine.connectors.sqlite",
+    "galley.engine.nodes.action",
+    "galley.engine.nodes.noop",
+    "galley.engine.nodes.script",
+    "galley.engine.nodes.staging",
+    "galley.engine.nodes.transfer",
+)
+"""What a warm process should import before it forks: without it each step pays for all of it."""
+
+_LEFT_OVER = ("segments", "spill", "step")
 _SHOWN_ISSUES = 5
 _NO_SPACE = 28
 
@@ -99,6 +115,9 @@ def run_spec(  # noqa: PLR0911 - one line for each kind of end
         return _failed(
             step, console, f"The step failed in Galley itself ({kind}: {error}); see its log."
         )
+    finally:
+        for name in _LEFT_OVER:
+            shutil.rmtree(Path(task.folder, name), ignore_errors=True)
 
 
 def _kind(name: str) -> "Callable[[Step], None]":
@@ -111,6 +130,8 @@ def _kind(name: str) -> "Callable[[Step], None]":
     if known is not None:
         module, _, attribute = known.partition(":")
         return cast("Callable[[Step], None]", getattr(import_module(module), attribute))
+    from importlib.metadata import entry_points
+
     found = entry_points(group=GROUP, name=name)
     if not found:
         raise StepError(

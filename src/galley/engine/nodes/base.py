@@ -44,6 +44,7 @@ class Step:
     measures: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     reloader: Callable[[dict[str, Any]], StepSpec] | None = None
     artifact_base: Path | None = None
+    segments: int = 0
     exit_code: int | None = None
 
     @property
@@ -60,6 +61,13 @@ class Step:
         """Make a run-time variable."""
         self.exports[name] = value
         self.variables[name] = value
+
+    def new_segment(self) -> Path:
+        """A new folder of the attempt's own for one batch."""
+        self.segments += 1
+        folder = self.place.segments / str(self.segments)
+        folder.mkdir(mode=0o700, parents=True)
+        return folder
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
@@ -146,7 +154,7 @@ def new_step(
         roots=tuple(Path(root) for root in task.roots),
         memory_mb=task.limits.memory_mb or DEFAULT_MEMORY_MB,
     )
-    for made in (place.segments, folder / "out", place.work):
+    for made in (folder / "out", place.work):
         made.mkdir(mode=0o700, parents=True, exist_ok=True)
     return Step(task, spec, console, place, dict(task.variables), reloader=reloader)
 

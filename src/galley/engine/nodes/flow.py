@@ -1,7 +1,7 @@
 """The common course of steps with endpoints: sources, then checks, then sinks; or actions."""
 
 from collections.abc import Iterable
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
@@ -64,9 +64,7 @@ def _source_key(step: Step, endpoint: EndpointSpec, key: KeySpec) -> None:
 
 
 def _read(step: Step, made: Connector, endpoint: EndpointSpec, key: KeySpec) -> None:
-    into = step.place.segments / f"{len(step.batches)}"
-    into.mkdir(mode=0o700)
-    batch = made.read(endpoint.config, key, into)
+    batch = made.read(endpoint.config, key, step.new_segment())
     step.batches[endpoint.name, key.name] = batch
     _export(step, endpoint, key, measures.measure(step.place, batch, _wanted(step, endpoint, key)))
     step.console.info(f"Read {endpoint.name}.{key.name}{_size(batch)}")
@@ -77,16 +75,15 @@ def _run(step: Step, made: Connector, endpoint: EndpointSpec, key: KeySpec) -> N
         raise StepError(f"The operation {key.operation} does not go with {endpoint.system} here.")
     result = made.run(endpoint.config, key)
     _export(step, endpoint, key, measures.of_result(result, key.exports))
-    into = step.place.segments / f"{len(step.batches)}"
-    into.mkdir(mode=0o700)
-    step.batches[endpoint.name, key.name] = _value_batch(result.value, into / "content")
+    step.batches[endpoint.name, key.name] = _value_batch(result.value, step.new_segment())
     rows = "" if result.row_count is None else f", {result.row_count} rows"
     step.console.info(f"Ran {endpoint.name}.{key.name}{rows}")
 
 
-def _value_batch(value: Any, path: Any) -> Batch:
+def _value_batch(value: Any, folder: Path) -> Batch:
     """A single value as a file, so that it can go to a sink."""
     text = value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=str).decode()
+    path = folder / "content"
     path.write_text("" if value is None else text, encoding="utf-8")
     return Batch(path, "binary", is_file=True, value=plain(value))
 
@@ -128,7 +125,7 @@ def _sink_key(step: Step, endpoint: EndpointSpec, key: KeySpec, batch: Batch | N
     made = _connector(step, endpoint)
     with _telling(f"key {key.name}"):
         if batch is None and (key.operation == "value" and key.value is not None):
-            batch = _value_batch(key.value, step.place.segments / f"value-{len(step.measures)}")
+            batch = _value_batch(key.value, step.new_segment())
         if batch is not None and key.operation in made.capabilities.writes:
             written = made.write(endpoint.config, key, batch)
             wanted = _wanted(step, endpoint, key)

@@ -126,8 +126,7 @@ def take_outputs(step: Step, workshop: Workshop) -> dict[tuple[str, str], Batch]
                 f"The output {filename} is not there. The step's program must write it into its"
                 " folder."
             )
-        target = step.place.segments / f"output-{len(given)}"
-        target.mkdir(mode=0o700)
+        target = step.new_segment()
         shutil.copyfile(real, target / "content")
         endpoint, _, key = sink.partition(".")
         layout = tables.format_of(filename, None)

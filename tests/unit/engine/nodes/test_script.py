@@ -114,11 +114,18 @@ def test_a_reference_to_a_secret_in_a_script_is_an_error(task, console, script):
 
 
 def test_secrets_reach_a_script_but_no_disk_and_no_command(task, console, script, tmp_path):
-    path = script("use.py", "ok = password == 'pass' + 'word1' and vault_resolve('x') == 'x'\n")
+    path = script(
+        "use.py",
+        "import pathlib\n"
+        "ok = password == 'pass' + 'word1' and vault_resolve('x') == 'x'\n"
+        "files = [p for p in pathlib.Path(HELPERS.out).parent.rglob('*') if p.is_file()]\n"
+        "seen = len(files)\n"
+        "leaks = [str(p) for p in files if password.encode() in p.read_bytes()]\n",
+    )
     made = task("script", secrets={"vault://db/password": "password1"})
-    one = ScriptSpec("s", path, {"password": "password1"}, exports=("ok",))
+    one = ScriptSpec("s", path, {"password": "password1"}, exports=("ok", "seen", "leaks"))
     outcome = run_spec(made, scripts(one), console)
-    assert outcome.exports == {"ok": True}, outcome.reason
+    assert outcome.exports == {"ok": True, "seen": 1, "leaks": []}, outcome.reason
     told = [f.read_bytes() for f in Path(made.folder).rglob("*") if f.is_file()]
     assert not any(b"password1" in content for content in told)
     assert "password1" not in str([p["argv"] for p in console.programs])
@@ -247,7 +254,7 @@ def test_an_image_runs_with_its_folder_mounted(task, console, script, tmp_path, 
         ' "test-data": {"t1": {"test-result": "TestPassed", "test-action": "stop-on-error",'
         ' "test-logic": "is 5", "test-value": 5}}}'
     )
-    body = f"mkdir -p share; echo '{progress}' > share/progress.json"
+    body = f"cp share/config.json {tmp_path}; echo '{progress}' > share/progress.json"
     engine = fake_engine(tmp_path / "engine", monkeypatch, body)
     script("a.py", "pass\n")
     made = task("script", environment=IMAGE, limits=Limits(memory_mb=512, processes=50))
@@ -283,7 +290,7 @@ def test_an_image_runs_with_its_folder_mounted(task, console, script, tmp_path, 
     assert told["CONTAINER_INPUT_CONFIG_FILE_PATH"] == "/galley/step/share"
     assert told["CONTAINER_INPUT_CONFIG_FILE_NAME"] == "config.json"
     assert told["CONTAINER_OUTPUT_PROGRESS_FILE"] == "progress.json"
-    assert (Path(folder) / "share/config.json").read_text() == "{}"
+    assert (tmp_path / "config.json").read_text() == "{}"
     assert console.at_cancel_argv == [[str(engine / "podman"), "rm", "--force", name]]
     assert not console.programs[-1]["sandboxed"]
 
@@ -316,7 +323,7 @@ def test_how_an_image_ends_is_told(task, console, tmp_path, monkeypatch, *, code
 def test_registry_credentials_stay_out_of_commands_and_disks(
     task, console, tmp_path, monkeypatch, name
 ):
-    show = "cat $a $a/config.json 2>/dev/null > copy"
+    show = f"cat $a $a/config.json 2>/dev/null > {tmp_path}/copy"
     body = f'for a in "$@"; do case $a in /dev/shm/*) {show};; esac; done'
     engine = fake_engine(tmp_path / "engine", monkeypatch, body, name)
     login = Environment(
@@ -326,7 +333,7 @@ def test_registry_credentials_stay_out_of_commands_and_disks(
     assert run_spec(made, StepSpec("script"), console).state == "succeeded"
     argv = (engine / "argv").read_text()
     assert "pan" not in argv.replace("--pan", "")
-    copied = json.loads((Path(made.folder) / "step/copy").read_text())
+    copied = json.loads((tmp_path / "copy").read_text())
     assert copied == {"auths": {"registry.example": {"auth": "Y29vazpwYW4="}}}
     assert not list(Path("/dev/shm").glob("galley-*"))
 
