@@ -30,15 +30,15 @@ class Kind:
 
 
 KINDS: Mapping[str, Kind] = {
-    "personal": Kind("Personal", "Send it as a header: Authorization: Bearer TOKEN."),
     "pair": Kind(
         "DataKitchen API pair",
-        "The part before the colon is the id, the rest the secret: they go as user name and"
-        " password of HTTP Basic, as DKUtils sends them.",
+        "The part before the colon is the id, the rest is the secret. They go as user name and"
+        " password of HTTP Basic: curl -u ID:SECRET, or DKUtils with is_api_token=True.",
     ),
 }
-"""The kinds that people make here; the command line has more."""
+"""The kinds that people make here: those that an API takes. The command line has more."""
 
+_WORDS = {"personal": "Personal", "trigger": "Trigger", "bot": "Bot", "portal": "Opendatasoft"}
 _BROWSERS = (
     ("Edge", re.compile(r"Edg/(\d+)")),
     ("Opera", re.compile(r"OPR/(\d+)")),
@@ -159,7 +159,7 @@ def token_row(token: Token, now: datetime) -> TokenRow:
     return TokenRow(
         id=token.id,
         name=token.name,
-        kind=KINDS[token.kind].word if token.kind in KINDS else token.kind,
+        kind=KINDS[token.kind].word if token.kind in KINDS else _WORDS.get(token.kind, token.kind),
         key_id=token.key_id,
         word=word,
         tone=tone,
@@ -240,7 +240,7 @@ def _tokens_page(
         total=page.total,
         form={
             "name": form.get("name", ""),
-            "kind": form.get("kind", "personal"),
+            "kind": form.get("kind", "pair"),
             "days": form.get("days", "90"),
         },
     )
