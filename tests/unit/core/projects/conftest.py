@@ -1,9 +1,7 @@
 """A seeded account with a repository, and callers of each sort."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -53,18 +51,3 @@ def account(database: Database, repositories: GitStore, manual_clock: ManualCloc
     """The database after the account was seeded."""
     seed_account(database, repositories, manual_clock)
     return database
-
-
-@pytest.fixture(autouse=True)
-def templates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Templates of our own, so that these tests hold whatever the real ones become."""
-
-    def plain(name: str, description: str) -> dict[str, bytes]:
-        return {
-            "description.json": f'{{"name": "{name}", "text": "{description}"}}'.encode(),
-            "nodes/first/notebook.json": b"{}",
-        }
-
-    ours = ModuleType("galley.core.recipes.templates")
-    ours.TEMPLATES = {"qs1": plain, "other": lambda _n, _d: {"x": b"1"}}  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, ours.__name__, ours)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from tests.unit.core.projects.samples import TEMPLATES
 
 from galley.core.caller import Caller
 from galley.core.errors import Forbidden, GalleyError, Unauthenticated
@@ -33,7 +34,6 @@ from galley.core.projects.operations import (
     seed_account,
     update_kitchen,
 )
-from galley.core.recipes.templates import TEMPLATES
 from galley.core.secrets.models import Secret
 from galley.kit.clock import ManualClock
 from galley.storage.db import Database

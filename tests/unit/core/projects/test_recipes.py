@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from tests.unit.core.projects.samples import TEMPLATES
 
 from galley.core.caller import Caller
 from galley.core.errors import Forbidden, Invalid
@@ -42,7 +43,9 @@ class Recipes:
             return act(session, self.caller, self.repositories, "master", *arguments, **named)
 
     def create(self, name: str, **named: Any) -> str:
-        made: str = self.do(projects.create_recipe, name, clock=self.clock, **named)
+        made: str = self.do(
+            projects.create_recipe, name, templates=TEMPLATES, clock=self.clock, **named
+        )
         return made
 
     def save(self, name: str, changes: dict[str, bytes | None], message: str = "") -> str:
