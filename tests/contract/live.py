@@ -18,6 +18,10 @@ from typing import Any, ClassVar
 
 import httpx2
 
+from galley.core.identity import operations as identity
+from galley.kit.clock import SystemClock
+from galley.storage.db import Database
+
 GALLEY = str(Path(sys.executable).with_name("galley"))
 READY = re.compile(r"Galley is ready at (https?://\S+)")
 START_S = 60
@@ -121,6 +125,14 @@ class Live:
         role = ["--admin"] if admin else []
         self.run("user", "add", email, "--password-stdin", *role, stdin=password)
         return email
+
+    def add_members(self, *emails: str, password: str = PASSWORD) -> None:
+        """Create plain users without a process for each."""
+        database = Database(f"sqlite:///{self.data / 'galley.db'}")
+        with database.writing() as session:
+            for email in emails:
+                identity.create_user(session, email=email, password=password, clock=SystemClock())
+        database.close()
 
     def add_token(self, email: str, kind: str, *extra: str) -> str:
         """Make a token of a kind; the text that is shown once."""

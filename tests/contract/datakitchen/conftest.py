@@ -15,8 +15,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """A server with an administrator and two members."""
     with serve(tmp_path_factory.mktemp("galley") / "data") as server:
         server.add_user(ADMIN, admin=True)
-        server.add_user(MEMBER)
-        server.add_user(OUTSIDER)
+        server.add_members(MEMBER, OUTSIDER)
         yield server
 
 

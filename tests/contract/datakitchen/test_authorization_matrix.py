@@ -137,8 +137,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     offset.write_text(str(-FIVE_HOURS_S))
     with serve(folder / "data", GALLEY_TEST_CLOCK=str(offset)) as server:
         server.add_user(ADMIN, admin=True)
-        for who in (MEMBER, OUTSIDER, GUEST, GONE):
-            server.add_user(who)
+        server.add_members(MEMBER, OUTSIDER, GUEST, GONE)
         expired = server.log_in(MEMBER)
         offset.write_text("0")
         world = World(server.log_in(ADMIN), ADMIN, random.Random(1))  # noqa: S311 - no secret

@@ -151,7 +151,8 @@ def test_overrides_staff_and_alerts_of_a_kitchen(dkutils, demo, admin):
     (overrides,) = dkutils(
         """
 client.update_overrides({"region": "us"})
-client.add_kitchen_staff(["ada@example.com", "mia@example.com"])
+client.update_kitchen_staff(["mia@example.com"])
+client.add_kitchen_staff(["ada@example.com"])
 show(client.get_overrides())
 """,
     )
@@ -174,19 +175,19 @@ def test_recipes_are_made_changed_and_deleted(dkutils, demo):
     names, files, after = dkutils(
         """
 from dkutils.datakitchen_api.recipe import Recipe
-made = Recipe.create(client, facts["kitchen"], "fresh", "made by a library")
+made = Recipe.create(client, "fresh", "made by a library")
 show(client.get_recipes())
-made.update_recipe_files({"a.txt": "A", "b.json": '{"b": 1}'})
-made.delete_recipe_files(["b.json"])
-show(sorted(made.get_recipe_files()))
-made.delete()
+made.update_recipe_files(facts["kitchen"], {"a.txt": "A", "b.json": '{"b": 1}'})
+made.delete_recipe_files(facts["kitchen"], ["b.json"])
+show(made.get_recipe_files(facts["kitchen"]))
+made.delete(facts["kitchen"])
 client.recipe = "demo"
 show(client.get_recipes())
 """
     )
     assert set(names) == {"demo", "fresh"}
-    assert "a.txt" in json.dumps(files)
-    assert "b.json" not in json.dumps(files)
+    assert files["a.txt"] == "A"
+    assert "b.json" not in files
     assert after == ["demo"]
 
 
