@@ -9,6 +9,7 @@ import signal
 import socket
 import struct
 import sys
+import traceback
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -112,6 +113,10 @@ def _answer_one(link: socket.socket, progress: int) -> None:
         frame = msgspec.msgpack.encode(_stopped(watch, f"{order.limit.cpu_s:g} s"))
     except MemoryError:
         frame = b""
+    except Exception as error:  # noqa: BLE001 - whoever waits must hear that it failed
+        traceback.print_exc()
+        text = f"Galley itself failed to compile this ({type(error).__name__}); see its log."
+        frame = msgspec.msgpack.encode(CompileAnswer(message=text))
     if not frame:
         frame = msgspec.msgpack.encode(_stopped(watch, f"{order.limit.memory_mb} MB"))
     signal.setitimer(signal.ITIMER_PROF, 0)

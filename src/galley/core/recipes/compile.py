@@ -123,6 +123,7 @@ class _Compilation:
         self.variations.render = lambda value, where: self._rendered(renderer, value, FILE, where)
         now: datetime = system.as_moment(self.request.system.get("now")) or datetime.now(UTC)
         settings = self.variations.settings(variation, now)
+        thresholds = self.variations.thresholds(variation)
         legacy_graph = self._document(LEGACY_GRAPH)
         graph, deciding = self.variations.graph(variation, legacy_graph)
         graph = self._wanted(graph)
@@ -136,7 +137,7 @@ class _Compilation:
             origins={**resolved.origins, **dict.fromkeys(self._lasting_system(), "system")},
             max_parallel=settings.max_parallel,
             limits=settings.limits,
-            thresholds=self.variations.thresholds(variation),
+            thresholds=thresholds,
             alerts=alerts,
         )
         compiled = CompiledSource(plan, settings.schedule, self.faults.warnings)

@@ -13,7 +13,7 @@ from galley.core.recipes.formats.reading import Section
 from galley.core.recipes.formats.system import KEY_NAME
 from galley.core.recipes.spec import EndpointSpec, KeySpec
 from galley.core.recipes.templating import LATER
-from galley.core.recipes.values import NAME, kind_of
+from galley.core.recipes.values import NAME, kind_of, shown
 
 KEY_MARK = f"\ue000{KEY_NAME}\ue001"
 
@@ -106,10 +106,14 @@ class EndpointReader:
         system = self._system(section)
         keys = tuple(self._key(key, item, system) for key, item in section.sections("keys").items())
         wildcard = section.name("wildcard")
-        if not keys and not wildcard and system not in {"", "none"}:
+        if not keys and not wildcard and self._role != "sink" and system not in {"", "none"}:
             section.fault("is empty; give at least one key, or a `wildcard`.", "keys")
+        if section.has("name") and section.raw("name") != name:
+            section.faults.warning(
+                section.file, f"`name` is {shown(section.raw('name'))}; the file's name counts."
+            )
         template = None
-        if wildcard:
+        if wildcard or section.has("wildcard-key"):
             template = self._key("*", _template_section(section), system)
         return EndpointSpec(
             name=name,

@@ -87,6 +87,7 @@ class Variations:
     def thresholds(self, variation: Variation) -> Thresholds:
         """When a run of the variation is worth an alert."""
         section = variation.section.section("alert-thresholds")
+        section.data = self.render(section.data, section.where)
         minutes = section.number("max-duration-minutes", minimum=0)
         return Thresholds(
             warnings=section.whole("max-warnings", minimum=0),
