@@ -26,12 +26,16 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class CsvStyle:
-    """How a CSV file is written: an unquoted `null` is no value, a quoted one is text."""
+    """How a CSV file is written: an unquoted `null` is no value, a quoted one is text.
+
+    `quote_all` puts every value in quotes (it says nothing about files that are read).
+    """
 
     header: bool = True
     delimiter: str = ","
     null: str = ""
     encoding: str = "utf-8"
+    quote_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)

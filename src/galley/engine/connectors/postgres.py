@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _CONNECT_S = 15
 _CHUNK_BYTES = 256 * 1024
-_PIPED = CsvStyle(header=False)
+_PIPED = CsvStyle(header=False, quote_all=True)
 
 
 class PostgresConnector:

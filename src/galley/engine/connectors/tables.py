@@ -25,6 +25,7 @@ _JSON_TEXT = re.compile(
     r'"(?:[^"]|"")*"|\b(?:TIMESTAMP(?:_S|_MS|_NS)?(?: WITH TIME ZONE)?|DATE|TIME|UUID)\b'
 )
 _NUMBER_TYPES = ("BIGINT", "DOUBLE", "HUGEINT", "INTEGER", "UBIGINT", "DECIMAL")
+_LARGE = frozenset({"HUGEINT", "UHUGEINT"})
 _ENCODINGS = frozenset({"utf-8", "utf-16", "latin-1"})
 _SUFFIXES = {
     ".csv": "csv",
@@ -118,7 +119,7 @@ def reader(batch: Batch, *, as_text: bool = False) -> str:
     """
     path = quoted(str(batch.path))
     if batch.format == "parquet":
-        return f"read_parquet({path})"
+        return _parquet_reader(batch, path)
     if batch.format in {"json", "jsonl"}:
         return _json_reader(batch, path)
     if batch.format != "csv":
@@ -146,6 +147,15 @@ def reader(batch: Batch, *, as_text: bool = False) -> str:
     else:
         settings.append("sample_size=-1")
     return f"read_csv({path}, {', '.join(settings)})"
+
+
+def _parquet_reader(batch: Batch, path: str) -> str:
+    """Integers of 128 bits get their type back: Parquet has none for them."""
+    large = [column for column in batch.columns or () if column.type in _LARGE]
+    if not large:
+        return f"read_parquet({path})"
+    values = ", ".join(f"{name(c.name)}::{c.type} AS {name(c.name)}" for c in large)
+    return f"(SELECT * REPLACE ({values}) FROM read_parquet({path}))"
 
 
 def _json_reader(batch: Batch, path: str) -> str:
@@ -242,13 +252,37 @@ def export(
     import duckdb
 
     temporary = path.with_name(f".{path.name}.tmp")
+    target = f"{quoted(str(temporary))} ({_form(layout, style)})"
     try:
-        connection.execute(f"COPY ({select}) TO {quoted(str(temporary))} ({_form(layout, style)})")
+        if layout == "parquet":
+            _copy_exact(connection, select, target)
+        else:
+            connection.execute(f"COPY ({select}) TO {target}")
         settle(temporary, path)
     except duckdb.Error as error:
         raise StepError(f"The rows could not be written as {layout}: {told(error)}.") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _copy_exact(connection: "duckdb.DuckDBPyConnection", select: str, target: str) -> None:
+    """Write Parquet without loss: DuckDB would make doubles of 128-bit integers."""
+    import duckdb
+
+    large = [c.name for c in described(connection, select) if c.type in _LARGE]
+    if not large:
+        connection.execute(f"COPY ({select}) TO {target}")
+        return
+    for kind in ("BIGINT", "DECIMAL(38,0)", "VARCHAR"):
+        values = ", ".join(f"{name(column)}::{kind} AS {name(column)}" for column in large)
+        exact = f"SELECT * REPLACE ({values}) FROM ({select})"
+        try:
+            connection.execute(f"COPY ({exact}) TO {target}")
+        except duckdb.ConversionException:
+            if kind == "VARCHAR":
+                raise
+        else:
+            return
 
 
 def _form(layout: str, style: CsvStyle) -> str:
@@ -258,9 +292,10 @@ def _form(layout: str, style: CsvStyle) -> str:
         return "FORMAT json, ARRAY false"
     if layout == "json":
         return "FORMAT json, ARRAY true"
+    everything = ", FORCE_QUOTE *" if style.quote_all else ""
     return (
         f"FORMAT csv, HEADER {str(style.header).lower()}, DELIMITER {quoted(style.delimiter)},"
-        f" NULLSTR {quoted(style.null)}, QUOTE '\"', ESCAPE '\"'"
+        f" NULLSTR {quoted(style.null)}, QUOTE '\"', ESCAPE '\"'{everything}"
     )
 
 
