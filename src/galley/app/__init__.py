@@ -1,29 +1,23 @@
 """The composition root: settings in, one running Galley out."""
 
 import os
-import socket
-from pathlib import Path
 from secrets import token_urlsafe
 from typing import Any
 
-import sqlalchemy as sa
 import structlog
-from sqlalchemy.orm import Session
 
 from galley.app.addresses import address_of
 from galley.app.application import make_application
 from galley.app.chores import make_chores
+from galley.app.parts import kept, secrets_of, worker_name
 from galley.app.runtime import Leading, Runtime
 from galley.app.store import Store, open_store
 from galley.core.identity import operations as identity
 from galley.core.identity.actions import ACTIONS
 from galley.core.identity.policy import JUDGE
-from galley.core.projects.models import Kitchen
 from galley.core.projects.operations import seed_account
 from galley.core.runs.desk import Desk
-from galley.core.runs.live import LiveRun
 from galley.core.runs.ports import Executor
-from galley.core.secrets import operations as secrets
 from galley.engine.housekeeper import Housekeeper
 from galley.engine.launcher import Launcher
 from galley.engine.mailer import Mailer, MailServer
@@ -32,8 +26,6 @@ from galley.engine.scheduler import Scheduler
 from galley.engine.sweeper import Sweeper
 from galley.engine.writer import Writer
 from galley.kit.clock import Clock
-from galley.kit.files import write_atomically
-from galley.kit.ids import new_uid
 from galley.settings import Settings
 from galley.storage.db import platform_note
 from galley.wire.limits import RateLimiter
@@ -44,8 +36,6 @@ from galley.wire.streams import StreamLimits
 __all__ = ["Runtime", "Store", "build", "open_store"]
 
 log = structlog.get_logger("galley.app")
-
-_KITCHEN_DEPTH = 50
 
 
 def build(settings: Settings, *, clock: Clock | None = None) -> Runtime:
@@ -67,7 +57,7 @@ def _assemble(settings: Settings, store: Store) -> Runtime:
     from galley.engine.executors.local import LocalExecutor
 
     compiler = ChildCompiler()
-    name = "local" if store.database.is_sqlite else _worker_name(settings)
+    name = "local" if store.database.is_sqlite else worker_name(settings)
     executor = LocalExecutor(
         settings.data.absolute() / "executor",
         slots=settings.slots or 2 * (os.cpu_count() or 1),
@@ -91,7 +81,7 @@ def _assemble(settings: Settings, store: Store) -> Runtime:
         folders=store.folders,
         repositories=store.repositories,
         blobs=store.blobs,
-        secrets=lambda run, wanted: _secrets(store, run, wanted),
+        secrets=lambda run, wanted: secrets_of(store, run, wanted),
         roots=tuple(str(root) for root in settings.roots),
         mail=lambda: leading.nudge(Mailer),
         reschedule=lambda: leading.nudge(Scheduler),
@@ -177,40 +167,8 @@ def _threads_of_leader(runtime: Runtime, store: Store) -> list[Any]:
     return [mailer, scheduler, sweeper]
 
 
-def _secrets(store: Store, run: LiveRun, references: frozenset[str]) -> dict[str, str]:
-    """What a run's steps may know: its kitchen's secrets, those above it, then the account's."""
-    with store.database.reading() as session:
-        scopes = _scopes_of(session, run.kitchen)
-        return secrets.resolve(session, store.sealer, references, scopes)
-
-
-def _scopes_of(session: Session, kitchen: str | None) -> list[str]:
-    scopes: list[str] = []
-    name = kitchen
-    while name is not None and len(scopes) < _KITCHEN_DEPTH:
-        row = session.scalar(sa.select(Kitchen).where(Kitchen.name == name))
-        if row is None or secrets.scope_of(row) in scopes:
-            break
-        scopes.append(secrets.scope_of(row))
-        name = row.parent
-    return scopes
-
-
-def _worker_name(settings: Settings) -> str:
-    """This data folder's name among the servers of a cluster: made once, kept for ever."""
-    host = socket.gethostname().partition(".")[0][:40]
-    return _kept(settings.data / "worker.id", f"{host}-{new_uid().lower()}")
-
-
 def _webhook_key(settings: Settings) -> bytes:
     """What signs webhooks: the setting, else a key made once for this data folder."""
     if settings.webhook_key is not None:
         return settings.webhook_key.encode()
-    return _kept(settings.data / "webhook.key", token_urlsafe(32)).encode()
-
-
-def _kept(path: Path, fresh: str) -> str:
-    """The text of a small file, which is made with `fresh` where there is none."""
-    if not path.exists():
-        write_atomically(path, f"{fresh}\n".encode())
-    return path.read_text().strip()
+    return kept(settings.data / "webhook.key", token_urlsafe(32)).encode()

@@ -17,6 +17,7 @@ class _Lazy:
 
 COMMANDS = {
     "serve": _Lazy("galley.cli.serve:serve", "Run the server."),
+    "worker": _Lazy("galley.cli.worker:worker", "Run steps beside servers on one Postgres."),
     "user": _Lazy("galley.cli.users:user", "Add users."),
     "token": _Lazy("galley.cli.users:token", "Issue tokens."),
     "connect": _Lazy("galley.cli.connect:connect", "Print the settings of a client."),

@@ -34,6 +34,7 @@ class Cluster:
 
     `holder` names the server, uniquely. `on_lead` is called with True when it begins to lead and
     with False when it stops, so that the scheduler, mailer and sweeper run on the leader only.
+    A worker's process takes part with `may_lead` false.
     """
 
     def __init__(
@@ -43,12 +44,14 @@ class Cluster:
         holder: str,
         *,
         on_lead: Callable[[bool], None] = lambda _leads: None,
+        may_lead: bool = True,
     ) -> None:
         self.writer = Writer(database, clock, guard=self)
         self.holder = holder
         self._database = database
         self._clock = clock
         self._on_lead = on_lead
+        self._may_lead = may_lead
         self._acts: Acts | None = None
         self._epoch: int | None = None
         self._waiting: dict[str, Future[Any]] = {}
@@ -200,7 +203,7 @@ class Cluster:
             self._look_around()
 
     def _look_around(self) -> None:
-        if self._epoch is None:
+        if self._epoch is None and self._may_lead:
             self._try_to_lead()
         if self.leads:
             self._feed()

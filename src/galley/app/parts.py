@@ -1,0 +1,49 @@
+"""Parts that a server and a worker beside it share."""
+
+import socket
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from galley.app.store import Store
+from galley.core.projects.models import Kitchen
+from galley.core.runs.live import LiveRun
+from galley.core.secrets import operations as secrets
+from galley.kit.files import write_atomically
+from galley.kit.ids import new_uid
+from galley.settings import Settings
+
+_KITCHEN_DEPTH = 50
+
+
+def secrets_of(store: Store, run: LiveRun, references: frozenset[str]) -> dict[str, str]:
+    """What a run's steps may know: its kitchen's secrets, those above it, then the account's."""
+    with store.database.reading() as session:
+        scopes = _scopes_of(session, run.kitchen)
+        return secrets.resolve(session, store.sealer, references, scopes)
+
+
+def _scopes_of(session: Session, kitchen: str | None) -> list[str]:
+    scopes: list[str] = []
+    name = kitchen
+    while name is not None and len(scopes) < _KITCHEN_DEPTH:
+        row = session.scalar(sa.select(Kitchen).where(Kitchen.name == name))
+        if row is None or secrets.scope_of(row) in scopes:
+            break
+        scopes.append(secrets.scope_of(row))
+        name = row.parent
+    return scopes
+
+
+def worker_name(settings: Settings) -> str:
+    """This data folder's name among the servers of a cluster: made once, kept for ever."""
+    host = socket.gethostname().partition(".")[0][:40]
+    return kept(settings.data / "worker.id", f"{host}-{new_uid().lower()}")
+
+
+def kept(path: Path, fresh: str) -> str:
+    """The text of a small file, which is made with `fresh` where there is none."""
+    if not path.exists():
+        write_atomically(path, f"{fresh}\n".encode())
+    return path.read_text().strip()

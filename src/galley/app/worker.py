@@ -1,0 +1,71 @@
+"""A process that only runs steps, beside servers that share its Postgres and its data folder."""
+
+import os
+from dataclasses import dataclass
+
+from galley.app.parts import secrets_of, worker_name
+from galley.app.store import open_store
+from galley.core.errors import Invalid
+from galley.engine.cluster import Cluster
+from galley.engine.executors.local import LocalExecutor
+from galley.engine.launcher import Launcher
+from galley.engine.worker import WorkerLoop
+from galley.settings import Settings
+
+
+@dataclass(slots=True)
+class Worker:
+    """A worker's parts, in the order in which they start."""
+
+    name: str
+    executor: LocalExecutor
+    launcher: Launcher
+    cluster: Cluster
+    loop: WorkerLoop
+
+    def start(self) -> None:
+        """Report, adopt what an earlier worker of this name left, and take work."""
+        self.executor.start(self.launcher)
+        self.cluster.start(self.launcher)
+        self.loop.start()
+
+    def stop(self) -> None:
+        """Take no more work; steps go on and are adopted by the next worker of this name."""
+        self.loop.stop()
+        self.executor.stop()
+        self.launcher.close()
+        self.cluster.stop()
+
+
+def build_worker(settings: Settings, name: str | None = None) -> Worker:
+    """Join a worker's parts.
+
+    Raises:
+        Invalid: the settings name no Postgres: on SQLite the one server runs all steps itself.
+    """
+    if settings.database_url is None:
+        raise Invalid(
+            "A worker needs a Postgres that it shares with a server; set GALLEY_DATABASE_URL."
+            " On SQLite `galley serve` runs the steps itself."
+        )
+    store = open_store(settings)
+    name = name or f"{worker_name(settings)}-worker"
+    cluster = Cluster(store.database, store.clock, name, may_lead=False)
+    executor = LocalExecutor(
+        settings.data.absolute() / "executor" / name,
+        slots=settings.slots or 2 * (os.cpu_count() or 1),
+        clock=store.clock,
+        name=name,
+    )
+    launcher = Launcher(
+        writer=cluster,
+        executors={name: executor},
+        folders=store.folders,
+        repositories=store.repositories,
+        blobs=store.blobs,
+        secrets=lambda run, wanted: secrets_of(store, run, wanted),
+        roots=tuple(str(root) for root in settings.roots),
+    )
+    loop = WorkerLoop(store.database, name, executor, launcher)
+    cluster.on_work(loop.nudge)
+    return Worker(name, executor, launcher, cluster, loop)

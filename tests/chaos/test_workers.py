@@ -1,0 +1,65 @@
+"""A worker beside a server on one Postgres takes its share; killed, it loses nothing."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from tests.chaos.test_kills import Stage
+from tests.contract.live import GALLEY, until
+
+from galley.core.runs import models
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@contextmanager
+def worker(stage: Stage, name: str) -> Iterator[subprocess.Popen[str]]:
+    """A `galley worker` process that has said that it is ready."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GALLEY_")}
+    process = subprocess.Popen(
+        [GALLEY, "worker", "--data", str(stage.data), "--name", name, "--slots", "8"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment | stage.environment,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"Worker {name} is ready with 8 slots\n"
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def workers_of(stage: Stage) -> set[str]:
+    return {row.worker for row in stage.rows(sa.select(models.attempts.c.worker)) if row.worker}
+
+
+def test_a_worker_takes_its_share_and_may_be_killed(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    stage = Stage(tmp_path, postgres_url)
+    stage.environment["GALLEY_SLOTS"] = "1"
+    with stage.up() as (_, api):
+        stage.load_recipe(api, step_s=1)
+        with worker(stage, "w1") as process:
+            for _ in range(4):
+                stage.order(api)
+            until(lambda: "w1" in workers_of(stage), what="work for the worker")
+            until(lambda: len(stage.living()) >= 3, what="living steps")
+            process.kill()
+            process.wait(10)
+        with worker(stage, "w1"):
+            until(lambda: stage.open_runs() == 0, seconds=300, what="the end of every run")
+    stage.check()
+    a = models.attempts.c
+    done = stage.rows(sa.select(a.id).where(a.worker == "w1", a.state == "succeeded"))
+    assert done
+    stage.database.close()
