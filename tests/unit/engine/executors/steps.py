@@ -126,6 +126,11 @@ def do_missing(task, console, argv, cwd=None):
     return Outcome(state="succeeded")
 
 
+def do_placed(task, console, argv, cwd):
+    code = console.run_program(argv, cwd=Path(cwd), env={})
+    return Outcome(state="succeeded", exit_code=code)
+
+
 def do_stdin(task, console, size):
     code = console.run_program(["wc", "-c"], cwd=Path(task.work), env={}, stdin=b"x" * size)
     return Outcome(state="succeeded", exit_code=code)

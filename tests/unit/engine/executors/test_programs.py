@@ -26,7 +26,7 @@ def test_the_environment_is_clean(walled, monkeypatch):
     walled.run("program", body={"argv": ["env"], "env": {"MINE": "yes"}})
     shown = {line[30:].partition("=")[0] for line in walled.log().splitlines()}
     assert shown - {"PWD", "SHLVL", "_"} == {
-        "PATH", "HOME", "LANG", "TMPDIR", "MINE", "GALLEY_ATTEMPT"
+        "PATH", "HOME", "LANG", "TMPDIR", "MINE", "GALLEY_PROCESS_OF"
     }  # fmt: skip
 
 
@@ -134,13 +134,11 @@ def test_a_container_engine_would_run_outside_the_wall(walled):
     assert walled.log().endswith(f"O {walled.file('one', 'tmp')}\n")
 
 
-def only_walled(bench):
-    if not bench.sandboxed:
-        pytest.skip("this is what bubblewrap is for")
+BEHIND_THE_WALL = pytest.mark.parametrize("walled", ["sandboxed"], indirect=True)
 
 
+@BEHIND_THE_WALL
 def test_the_wall_hides_files(walled):
-    only_walled(walled)
     (walled.folder / "private").write_text("x")
     control = walled.file("one", "exit.json")
     script = f"cat {walled.folder}/private; ls /root /home; cat {control}; touch /usr/x"
@@ -150,8 +148,8 @@ def test_the_wall_hides_files(walled):
     assert "Read-only file system" in log
 
 
+@BEHIND_THE_WALL
 def test_the_wall_hides_processes_and_the_network(walled):
-    only_walled(walled)
     code = (
         "import os, socket\n"
         "print('processes', sum(name.isdigit() for name in os.listdir('/proc')) < 6)\n"
@@ -163,15 +161,15 @@ def test_the_wall_hides_processes_and_the_network(walled):
     assert shown == ["processes True", "interfaces ['lo']", "privileges 0000000000000000"]
 
 
+@BEHIND_THE_WALL
 def test_the_network_is_there_on_request(walled):
-    only_walled(walled)
     code = "import os; print(os.readlink('/proc/self/ns/net'))"
     walled.run("python", body={"code": code, "network": True})
     assert walled.log().strip().endswith(str(Path("/proc/self/ns/net").readlink()))
 
 
+@BEHIND_THE_WALL
 def test_the_tree_is_read_only(walled):
-    only_walled(walled)
     tree = walled.folder / "tree"
     tree.mkdir()
     (tree / "script.py").write_text("print('from the tree')")
@@ -186,3 +184,26 @@ def test_an_interpreter_of_an_environment_runs(walled):
     assert outcome.state == "succeeded", walled.log()
     assert "O imported" in walled.log()
     assert sys.prefix != sys.base_prefix
+
+
+@BEHIND_THE_WALL
+def test_only_the_place_of_work_can_be_written(walled):
+    place = walled.folder / "place"
+    place.mkdir()
+    kept = walled.file("one", "")
+    script = f"touch here; touch {kept}/exit.json; touch {kept}/out/result; ls {kept}"
+    walled.run("placed", body={"argv": ["sh", "-c", script], "cwd": str(place)})
+    assert (place / "here").exists()
+    assert (kept / "out" / "result").exists()
+    assert walled.recorder.outcome("one").exit_code == 0
+    assert walled.recorder.outcome("one").state == "succeeded"
+
+
+def test_file_areas_can_be_used(walled):
+    area = walled.folder / "area"
+    area.mkdir()
+    (area / "in.csv").write_text("a,b")
+    body = {"argv": ["sh", "-c", f"cat {area}/in.csv; echo x > {area}/out.csv"]}
+    assert walled.run("program", body=body, roots=(str(area),)).state == "succeeded"
+    assert walled.log().endswith("O a,b\n")
+    assert (area / "out.csv").read_text() == "x\n"

@@ -109,7 +109,7 @@ def marked(folder):
                 environ = (place / "environ").read_bytes()
             except OSError:
                 continue
-            if f"GALLEY_ATTEMPT={folder}".encode() in environ.split(b"\0"):
+            if f"GALLEY_PROCESS_OF={folder}".encode() in environ.split(b"\0"):
                 found.append(int(place.name))
     return found
 

@@ -10,7 +10,7 @@ from galley.engine.executors.local import claims, messages, processes
 from galley.engine.executors.local.attempt import Attempt
 from galley.engine.executors.local.logfile import ERROR, LogFile
 from galley.engine.executors.local.masking import Masker
-from galley.engine.executors.local.messages import ATTEMPT_VARIABLE, Stop
+from galley.engine.executors.local.messages import OWNER_VARIABLE, Stop
 
 log = structlog.get_logger("galley.executor")
 
@@ -62,7 +62,7 @@ def kill(attempt: Attempt) -> None:
 
 def sweep(attempt: Attempt) -> None:
     """Kill what a shim left behind that died without a word."""
-    count = processes.kill_marked(ATTEMPT_VARIABLE, attempt.folder)
+    count = processes.kill_marked(OWNER_VARIABLE, attempt.folder)
     if count:
         log.warning("strays_killed", key=attempt.key, count=count)
 

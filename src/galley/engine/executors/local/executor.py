@@ -23,7 +23,8 @@ class LocalExecutor:
     """Runs each attempt in a process of its own on this machine; implements `ports.Executor`.
 
     `folder` holds the executor's own files; `run_step` is the `module:function` that runs a task
-    on a console; `preload` names modules that are imported once for all; `sandboxed` None means
+    on a console; `preload` names modules, beside PRELOAD of that module, that are imported once
+    for all; `sandboxed` None means
     bubblewrap where it works. All work happens in one thread: every call here only leaves a note.
     """
 

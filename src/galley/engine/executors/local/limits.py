@@ -20,6 +20,8 @@ _MEMORY_WORDS = (
     b"Out of memory",
     b"OutOfMemory",
     b"Out Of Memory",
+    b"Out of Memory",
+    b"needs more memory than it has",
     b"failed to map segment from shared object",
     b"memory exhausted",
 )

@@ -20,7 +20,7 @@ REPORT = struct.Struct("<cQq")  # kind, serial, value; a text may follow
 READY, STARTED, EXITED, REFUSED, BROKEN = b"r", b"s", b"x", b"n", b"!"
 
 CANCELED, TIMED_OUT = "canceled", "timed_out"
-ATTEMPT_VARIABLE = "GALLEY_ATTEMPT"
+OWNER_VARIABLE = "GALLEY_PROCESS_OF"  # every program bears it: the folder of its attempt
 
 
 class TemplateSettings(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ from galley.engine.executors.local import limits as limiting
 from galley.engine.executors.local import processes
 from galley.engine.executors.local.limits import LimitWatch
 from galley.engine.executors.local.logfile import ERROR, WARNING, LogFile, ProgramOutput
-from galley.engine.executors.local.messages import ATTEMPT_VARIABLE
+from galley.engine.executors.local.messages import OWNER_VARIABLE
 
 _SIGNALLED = 128
 _TICK_S = 0.1
@@ -116,7 +116,7 @@ class Programs:
             "LANG": "C.UTF-8",
             "TMPDIR": "/tmp" if walled else self._temporary(),  # noqa: S108
             **{str(name): str(value) for name, value in env.items()},
-            ATTEMPT_VARIABLE: self._task.folder,
+            OWNER_VARIABLE: self._task.folder,
         }
 
     def _temporary(self) -> str:
@@ -136,12 +136,13 @@ class Programs:
         """The command line behind bubblewrap, with what every program of a step may see."""
         task = self._task
         trees = [task.tree] if task.tree else []
+        own = [] if str(cwd) in {task.folder, *trees} else [str(cwd)]
         areas = [root for root in task.roots if Path(root).is_dir()]
         return sandbox.build_argv(
             words,
             cwd=str(cwd),
             readable=[*trees, *map(str, readable)],
-            writable=[task.work, f"{task.folder}/out", *areas, *map(str, writable)],
+            writable=[task.work, f"{task.folder}/out", *own, *areas, *map(str, writable)],
             temporary=self._temporary(),
             network=network,
         )

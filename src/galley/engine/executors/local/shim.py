@@ -230,6 +230,8 @@ class _Shim:
             sys.stdout.finish()
         reason = outcome.reason
         if outcome.state == "failed":
+            if limiting.memory_words_in(reason):
+                self._watch.note(limiting.MEMORY)
             reason = self._watch.explain(reason)
         outcome = msgspec.structs.replace(outcome, reason=reason, usage=self._usage(outcome))
         return _without_secrets(outcome, self._masker)

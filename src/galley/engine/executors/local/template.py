@@ -39,11 +39,12 @@ _REHEARSALS = 20
 
 
 def _load(settings: TemplateSettings) -> shim.RunStep:
-    """Import what steps need, and the function that runs them."""
-    for name in settings.preload:
-        importlib.import_module(name)
-    module, _, function = settings.run_step.partition(":")
-    loaded: shim.RunStep = getattr(importlib.import_module(module), function)
+    """Import the function that runs steps, and what it needs: its module's PRELOAD as well."""
+    name, _, function = settings.run_step.partition(":")
+    module = importlib.import_module(name)
+    loaded: shim.RunStep = getattr(module, function)
+    for needed in (*settings.preload, *getattr(module, "PRELOAD", ())):
+        importlib.import_module(needed)
     duckdb = sys.modules.get("duckdb")
     if duckdb is not None:
         duckdb.default_connection().close()  # its import opens one, which has a thread
