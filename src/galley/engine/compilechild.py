@@ -38,7 +38,7 @@ class Limit(msgspec.Struct, frozen=True):
 
 
 class CompileOrder(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the child is asked: `compile` or `check` a request, or `render` a text."""
+    """What the child is asked: `compile`, `check` or `names` of a request, or `render` a text."""
 
     act: str
     request: CompileRequest | None = None
@@ -48,13 +48,14 @@ class CompileOrder(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class CompileAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the child answers. `issues` are (file, description, severity)."""
+    """What the child answers. `issues` are (file, description, severity), `names` variations."""
 
     compiled: CompiledSource | None = None
     text: str | None = None
     message: str = ""
     issues: tuple[tuple[str, str, str], ...] = ()
     is_lasting: bool = True
+    names: tuple[str, ...] = ()
 
 
 def limit_of(limit: Limit, files: int) -> Limit:
@@ -141,6 +142,8 @@ def _act(order: CompileOrder) -> CompileAnswer:
         return CompileAnswer(text=templating.render_text(order.text, order.variables))
     if order.request is None:
         return CompileAnswer(message="Nothing was asked.")
+    if order.act == "names":
+        return CompileAnswer(names=tuple(compiling.variation_names(order.request)))
     if order.act == "check":
         return CompileAnswer(issues=_plain(compiling.check_recipe(order.request)))
     found = compiling.compile_source(order.request)

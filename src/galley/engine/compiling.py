@@ -107,8 +107,24 @@ class ChildCompiler:
         return answer.text
 
     def check(self, request: CompileRequest) -> Sequence[Issue]:
-        """All issues of a source; see `ports.Compiler`."""
+        """All issues of a variation, or of all of them; see `ports.Compiler`.
+
+        Each variation is checked by itself, with a compilation's limits.
+        """
         request = _trimmed(request)
+        names: Sequence[str] = (request.variation,)
+        if not request.variation:
+            try:
+                names = self._ask(CompileOrder("names", request=request), len(request.files)).names
+            except Refused as refused:
+                return refused.issues or (Issue("", refused.message),)
+        issues: dict[Issue, None] = {}
+        for name in names or ("",):
+            wanted = dataclasses.replace(request, variation=name)
+            issues.update(dict.fromkeys(self._check_one(wanted)))
+        return list(issues)
+
+    def _check_one(self, request: CompileRequest) -> Sequence[Issue]:
         try:
             answer = self._ask(CompileOrder("check", request=request), len(request.files))
         except Refused as refused:

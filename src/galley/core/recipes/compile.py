@@ -3,6 +3,7 @@
 Pure functions: they run in the compiler's child process, never in the server itself.
 """
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -76,16 +77,17 @@ def refused(request: CompileRequest, issues: Sequence[Issue]) -> Refused:
 
 def check_recipe(request: CompileRequest) -> list[Issue]:
     """All issues of a variation, or of all variations if the request names none."""
-    if request.variation:
-        return list(compile_source(request).issues)
-    from dataclasses import replace
-
-    compiler = _Compilation(request)
-    names = compiler.variations.names
-    issues = dict.fromkeys(compiler.faults.issues) if not names else {}
-    for name in names:
-        issues.update(dict.fromkeys(compile_source(replace(request, variation=name)).issues))
+    names = [request.variation] if request.variation else variation_names(request)
+    issues: dict[Issue, None] = {}
+    for name in names or [""]:
+        wanted = dataclasses.replace(request, variation=name)
+        issues.update(dict.fromkeys(compile_source(wanted).issues))
     return list(issues)
+
+
+def variation_names(request: CompileRequest) -> list[str]:
+    """The variations that a source has; none if its list cannot be read."""
+    return _Compilation(request).variations.names
 
 
 def compile_source(request: CompileRequest) -> Compilation:
@@ -134,7 +136,7 @@ class _Compilation:
             source=self._source(),
             steps=steps,
             variables={**resolved.values, **self._lasting_system()},
-            origins={**resolved.origins, **dict.fromkeys(self._lasting_system(), "system")},
+            origins={**_origins(resolved), **dict.fromkeys(self._lasting_system(), "system")},
             max_parallel=settings.max_parallel,
             limits=settings.limits,
             thresholds=thresholds,
@@ -277,6 +279,10 @@ class _Compilation:
     def _uses_clock(self, resolved: Resolved) -> bool:
         text = self.files.get(FILE, b"")
         return resolved.uses_clock or b"now" in text or system.SOURCE_DATE.encode() in text
+
+
+def _origins(resolved: Resolved) -> dict[str, str]:
+    return {name: resolved.origins[name] for name in resolved.values}
 
 
 def _by_folder(files: Mapping[str, bytes]) -> dict[str, dict[str, bytes]]:
