@@ -122,6 +122,15 @@ def test_types_are_found_without_changing_values(place, into, *, content, path, 
     assert measure(place, batch, ["schema"])["schema"] == expected
 
 
+def test_another_mark_for_no_value(place, into):
+    (place.work / "a.csv").write_text('n,t\n1,NA\nNA,"NA"\n,\n')
+    batch = read(place, into, "a.csv", options={"null": "NA"})
+    assert measure(place, batch, ["schema"])["schema"] == {"n": "BIGINT", "t": "VARCHAR"}
+    key = KeySpec("w", "write_file", path="b.csv")
+    connector("file", place).write({}, key, batch)
+    assert (place.work / "b.csv").read_text() == "n,t\n1,\n,NA\n,\n"
+
+
 def test_measures_of_a_csv_file(place, into):
     content = b"a,b\n1,\n2,x\n"
     (place.work / "a.csv").write_bytes(content)

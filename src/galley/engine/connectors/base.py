@@ -28,7 +28,8 @@ class Column:
 class CsvStyle:
     """How a CSV file is written: an unquoted `null` is no value, a quoted one is text.
 
-    `quote_all` puts every value in quotes (it says nothing about files that are read).
+    `also_null` is a second mark for no value in files that are read ("NA"); `quote_all` puts
+    every value of files that are written in quotes.
     """
 
     header: bool = True
@@ -36,6 +37,7 @@ class CsvStyle:
     null: str = ""
     encoding: str = "utf-8"
     quote_all: bool = False
+    also_null: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

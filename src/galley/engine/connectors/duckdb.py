@@ -71,9 +71,10 @@ class DuckdbConnector:
         key = rows.aimed(key)
         table = key.table or ""
         batch = rows.with_header(batch, key)
+        known = self._typed(batch)  # before the file is taken, so that loads overlap
         with self._open(config, batch.path.parent) as connection:
             connection.execute("BEGIN")
-            count = self._load(connection, key, table, batch)
+            count = self._load(connection, key, table, batch, known=known)
             connection.execute("COMMIT")
             connection.execute("CHECKPOINT")
         return replace(batch, row_count=count, is_file=False)
@@ -91,12 +92,25 @@ class DuckdbConnector:
             connection.execute("COMMIT")
             return Result(row_count=changed)
 
+    def _typed(self, batch: Batch) -> Batch:
+        try:
+            with tables.engine(self._place, batch.path.parent) as reader:
+                return tables.typed(reader, batch)
+        except duckdb.Error as error:
+            raise StepError(tables.unreadable(batch, error)) from error
+
     def _load(
-        self, connection: duckdb.DuckDBPyConnection, key: KeySpec, table: str, batch: Batch
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        key: KeySpec,
+        table: str,
+        batch: Batch,
+        *,
+        known: Batch,
     ) -> int:
+        """Insert the batch; `known` is the same one with its columns."""
         mode = rows.mode_of(key)
         target = tables.table_name(table)
-        known = tables.typed(connection, batch)
         have = known.columns or ()
         present = _columns(connection, table)
         if mode == "replace":

@@ -15,14 +15,15 @@ _MAX_KEYS = 10_000
 class FileConnector:
     """Reads and writes files. Configuration: `folder` (relative to the run's folder) or nothing.
 
-    Options of a key: `delimiter`, `encoding` (CSV), `append` (add to an existing file).
+    Options of a key: `delimiter`, `encoding` (CSV), `null` (a text in a CSV source that means no
+    value, such as `NA`), `append` (add to an existing file).
     """
 
     capabilities = ConnectorCapabilities(
         reads=frozenset({"read_file"}),
         writes=frozenset({"write_file"}),
         wildcard=True,
-        options=frozenset({"delimiter", "encoding", "append"}),
+        options=frozenset({"delimiter", "encoding", "null", "append"}),
     )
 
     def __init__(self, place: Place) -> None:

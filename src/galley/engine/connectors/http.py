@@ -34,7 +34,7 @@ class HttpConnector:
 
     Configuration: `url` (the base; a key's `path` is joined to it), `headers`, `username` and
     `password`, or `token` (Bearer). Options of a key: `method`, `body`, `headers`, `timeout-s`,
-    `max-bytes`, `delimiter`, `encoding`.
+    `max-bytes`, `delimiter`, `encoding`, `null`.
     """
 
     capabilities = ConnectorCapabilities(
@@ -42,7 +42,7 @@ class HttpConnector:
         writes=frozenset({"write_file"}),
         runs=frozenset({"scalar", "statement"}),
         options=frozenset(
-            {"method", "body", "headers", "timeout-s", "max-bytes", "delimiter", "encoding"}
+            {"method", "body", "headers", "timeout-s", "max-bytes", "delimiter", "encoding", "null"}
         ),
     )
 

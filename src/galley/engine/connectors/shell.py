@@ -31,7 +31,7 @@ class ShellConnector:
     capabilities = ConnectorCapabilities(
         reads=frozenset({"program", "read_file"}),
         runs=frozenset({"program"}),
-        options=frozenset({"timeout-s", "delimiter", "encoding"}),
+        options=frozenset({"timeout-s", "delimiter", "encoding", "null"}),
     )
 
     def __init__(self, place: Place) -> None:

@@ -61,14 +61,20 @@ def format_of(path: str, wanted: str | None) -> str:
 
 
 def csv_style(options: dict[str, Any], path: str, header: bool | None) -> CsvStyle:
-    """How a key's CSV file is written: its header, `delimiter` and `encoding`."""
+    """How a key's CSV file is written: its header, `delimiter`, `encoding`, and `null`."""
     delimiter = options.get("delimiter") or ("\t" if path.lower().endswith(".tsv") else ",")
     encoding = str(options.get("encoding") or "utf-8").lower().replace("utf8", "utf-8")
     if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
         raise StepError(f"The delimiter {delimiter!r} is not one character; use for instance `;`.")
     if encoding not in _ENCODINGS:
         raise StepError(f"The encoding {encoding} is not one of {', '.join(sorted(_ENCODINGS))}.")
-    return CsvStyle(header=header is not False, delimiter=delimiter, encoding=encoding)
+    null = options.get("null")
+    return CsvStyle(
+        header=header is not False,
+        delimiter=delimiter,
+        encoding=encoding,
+        also_null=None if null is None else str(null),
+    )
 
 
 @contextmanager
@@ -133,7 +139,7 @@ def reader(batch: Batch, *, as_text: bool = False) -> str:
         f"delim={quoted(style.delimiter)}",
         """quote='"'""",
         """escape='"'""",
-        f"nullstr={quoted(style.null)}",
+        f"nullstr={_nulls(style)}",
         "allow_quoted_nulls=false",
         "strict_mode=true",
         "max_line_size=16777216",
@@ -147,6 +153,12 @@ def reader(batch: Batch, *, as_text: bool = False) -> str:
     else:
         settings.append("sample_size=-1")
     return f"read_csv({path}, {', '.join(settings)})"
+
+
+def _nulls(style: CsvStyle) -> str:
+    if style.also_null is None:
+        return quoted(style.null)
+    return f"[{quoted(style.null)}, {quoted(style.also_null)}]"
 
 
 def _parquet_reader(batch: Batch, path: str) -> str:
