@@ -80,13 +80,12 @@ def run(settings: "Settings") -> None:
     Raises:
         click.ClickException: the port or the folder is taken, or the certificate does not load.
     """
-    from galley.wire.logging import configure_logging
-
-    configure_logging(settings.log_level)
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _bound(settings.host, settings.port) as listener, locked(settings.data):
         from galley.app import build
+        from galley.wire.logging import configure_logging
 
+        configure_logging(settings.log_level)
         runtime = build(settings)
         try:
             runtime.start()

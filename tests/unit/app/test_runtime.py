@@ -1,0 +1,160 @@
+"""The composition root: a whole Galley in this process, on both databases."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from starlette.testclient import TestClient
+
+from galley import app
+from galley.app import build, open_store, parts
+from galley.app.runtime import Leading, Runtime
+from galley.core.identity import operations as identity
+from galley.core.identity.actors import system_caller
+from galley.core.projects import operations as projects
+from galley.core.secrets import operations as secrets
+from galley.core.secrets.sealing import open_sealer
+from galley.settings import Settings
+from galley.storage.db import Database
+
+PASSWORD = "correct-horse-7-battery"
+
+
+@pytest.fixture
+def runtime(empty_url: str, tmp_path: Path) -> Iterator[Runtime]:
+    is_sqlite = empty_url.startswith("sqlite")
+    settings = Settings(data=tmp_path / "data", database_url=None if is_sqlite else empty_url)
+    made = build(settings)
+    made.start()
+    yield made
+    made.stop()
+
+
+def test_a_fresh_folder_becomes_a_galley(runtime: Runtime) -> None:
+    assert oct(runtime.settings.data.stat().st_mode & 0o777) == "0o700"
+    with TestClient(runtime.app, client=("127.0.0.1", 1)) as client:
+        ready = client.get("/readyz")
+        assert ready.json()["checks"] == {"serving": "ok", "database": "ok", "writer": "ok"}
+        assert client.get("/v2/userinfo").status_code == 401
+        assert "message" in client.get("/v2/userinfo").json()
+        assert client.get("/").status_code == 200  # the sign-in page, after redirects
+        assert client.get("/v2/no/such/thing").json()["message"]["error"]
+        assert client.get("/v2/" + "x" * 9000).status_code == 414
+        text = client.get("/metrics").text
+        assert "galley_writer_queue 0.0" in text
+        assert "galley_attempts_live 0.0" in text
+        runtime.drain()
+        assert client.get("/readyz").status_code == 503
+        assert client.get("/healthz").status_code == 200
+
+
+def test_a_user_of_the_store_can_sign_in(runtime: Runtime) -> None:
+    with runtime.services.database.writing() as session:
+        identity.create_user(
+            session, email="ann@example.org", password=PASSWORD, clock=runtime.services.clock
+        )
+    form = {"username": "ann@example.org", "password": PASSWORD}
+    with TestClient(runtime.app) as client:
+        token = client.post("/v2/login", data=form).text
+        assert len(token.split(".")) == 3
+        answer = client.get("/v2/userinfo", headers={"Authorization": f"Bearer {token}"})
+        assert answer.json()["login"] == "ann@example.org"
+    assert runtime.services.uses is not None
+    runtime.services.uses.flush(runtime.services.database)
+    with runtime.services.database.reading() as session:
+        used = session.scalar(sa.text("select last_used_at from token"))
+    assert used is not None
+
+
+def test_secrets_of_a_kitchen_come_before_those_above_it(tmp_path: Path) -> None:
+    store = open_store(Settings(data=tmp_path))
+    projects.seed_account(store.database, store.repositories, store.clock)
+    caller = system_caller()
+    with store.database.writing() as session:
+        for name, parent in (("dev", "master"), ("feature", "dev")):
+            projects.create_kitchen(
+                session, caller, store.repositories, name=name, parent=parent, clock=store.clock
+            )
+        for path, kitchen in (("a", None), ("a", "master"), ("b", "master"), ("b", "feature")):
+            home = None if kitchen is None else projects.get_kitchen(session, caller, kitchen)
+            secrets.put_secret(
+                session,
+                caller,
+                store.sealer,
+                path=path,
+                value=f"{path} of {kitchen}",
+                kitchen=home,
+                clock=store.clock,
+            )
+    with store.database.reading() as session:
+        scopes = parts._scopes_of(session, "feature")
+        found = secrets.resolve(session, store.sealer, {"vault://a", "vault://b"}, scopes)
+        assert parts._scopes_of(session, None) == []
+        assert parts._scopes_of(session, "gone") == []
+    assert found == {"vault://a": "a of master", "vault://b": "b of feature"}
+    store.database.close()
+
+
+def test_keys_are_made_once(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path)
+    first = app._webhook_key(settings)
+    assert app._webhook_key(settings) == first
+    assert len(first) >= 32
+    assert (tmp_path / "webhook.key").stat().st_mode & 0o077 == 0
+    assert app._webhook_key(Settings(data=tmp_path, webhook_key="own")) == b"own"
+    assert parts.worker_name(settings) == parts.worker_name(settings)
+    assert repr(open_sealer(tmp_path)) == repr(open_sealer(tmp_path))
+
+
+class Reign:
+    """A thread of the leader's, which only notes what is done to it."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.stopped = threading.Event()
+
+    def start(self) -> None:
+        self.told.append("start")
+
+    def nudge(self) -> None:
+        self.told.append("nudge")
+
+    def stop(self) -> None:
+        self.told.append("stop")
+        self.stopped.set()
+
+
+def test_each_reign_has_its_own_threads() -> None:
+    made: list[Reign] = []
+
+    def make() -> list[Reign]:
+        made.append(Reign())
+        return [made[-1]]
+
+    leading = Leading(make)
+    leading.nudge(Reign)
+    leading.change(True)
+    leading.nudge(Reign)
+    leading.nudge(str)
+    loser = threading.Thread(target=leading.change, args=(False,))
+    loser.start()
+    loser.join()
+    assert made[0].stopped.wait(10)
+    leading.change(True)
+    leading.change(False)
+    assert [reign.told for reign in made] == [["start", "nudge", "stop"], ["start", "stop"]]
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    from galley.storage.migrations import SchemaUnknown
+
+    settings = Settings(data=tmp_path)
+    open_store(settings).database.close()
+    database = Database(settings.database_address)
+    with database.connection() as connection:
+        connection.execute(sa.text("update alembic_version set version_num = '9999'"))
+    database.close()
+    with pytest.raises(SchemaUnknown, match="9999"):
+        open_store(settings)

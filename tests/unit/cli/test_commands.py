@@ -1,0 +1,211 @@
+"""The commands beside the server: users, tokens, clients' settings, the parity page."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from click.testing import CliRunner, Result
+
+from galley.app import open_store
+from galley.cli import COMMANDS, cli, explain, parity
+from galley.core.errors import Issue, Refused
+from galley.core.identity import operations as identity
+from galley.core.identity.models import Token, User
+from galley.settings import Settings
+
+PASSWORD = "correct-horse-7-battery"
+
+
+def run(*arguments: str, given: str = "") -> Result:
+    return CliRunner().invoke(cli, list(arguments), input=given)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    added = run(
+        "user",
+        "add",
+        "ann@example.org",
+        "--password-stdin",
+        "--admin",
+        "--data",
+        str(folder),
+        given=f"{PASSWORD}\n",
+    )
+    assert added.output == "Added the administrator ann@example.org.\n"
+    return folder
+
+
+def test_every_command_of_the_help_is_there() -> None:
+    shown = run("--help")
+    assert shown.exit_code == 0
+    for name in COMMANDS:
+        assert f"\n  {name}" in shown.output
+        assert run(name, "--help").exit_code == 0
+    assert run("--version").output.startswith("galley, version ")
+
+
+def test_an_added_user_can_sign_in(data: Path) -> None:
+    store = open_store(Settings(data=data))
+    user = identity.log_in(
+        store.database, login="Ann@example.org", password=PASSWORD, address=None, clock=store.clock
+    )
+    assert user.roles == {"admin", "member"}
+    run("user", "add", "bob@example.org", "--name", "Bob", "--data", str(data))
+    with store.database.reading() as session:
+        bob = session.scalars(sa.select(User).where(User.login == "bob@example.org")).one()
+    assert (bob.name, bob.roles, bob.password_hash) == ("Bob", {"member"}, None)
+    store.database.close()
+
+
+def test_a_datakitchen_token_is_a_pair_that_works(data: Path) -> None:
+    made = run(
+        "token",
+        "add",
+        "--user",
+        "ann@example.org",
+        "--kind",
+        "datakitchen",
+        "--scopes",
+        "read,run",
+        "--data",
+        str(data),
+    )
+    key_id, secret = made.output.removesuffix("\n").split(":")
+    store = open_store(Settings(data=data))
+    with store.database.reading() as session:
+        caller = identity.caller_for_pair(
+            session, key_id, secret, accepts=frozenset({"pair"}), clock=store.clock
+        )
+        kept = session.scalars(sa.select(Token)).one()
+    assert caller.login == "ann@example.org"
+    assert caller.scopes == {"read", "run"}
+    assert secret not in kept.digest
+    store.database.close()
+
+
+def test_a_personal_token_stands_alone(data: Path) -> None:
+    made = run(
+        "token", "add", "--user", "ann@example.org", "--kind", "personal", "--data", str(data)
+    )
+    assert made.output.startswith("gly_personal_")
+    assert made.output.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["trigger", "apinode-admin", "opendatasoft"])
+def test_a_token_that_nothing_takes_is_not_made(data: Path, kind: str) -> None:
+    refused = run("token", "add", "--user", "ann@example.org", "--kind", kind, "--data", str(data))
+    assert refused.exit_code == 2
+    assert "not built yet" in refused.stderr
+    assert refused.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("user", "add", "nonsense"), "is not an e-mail address"),
+        (("user", "add", "ann@example.org"), "already a user"),
+        (("token", "add", "--user", "eve@example.org", "--kind", "personal"), "no user eve"),
+        (
+            ("token", "add", "--user", "ann@example.org", "--kind", "personal", "--scopes", "x"),
+            "Unknown scope x",
+        ),
+    ],
+)
+def test_mistakes_are_explained(data: Path, arguments: tuple[str, ...], hint: str) -> None:
+    failed = run(*arguments, "--data", str(data))
+    assert failed.exit_code == 1
+    assert isinstance(failed.exception, Exception)
+    assert hint in (explain(failed.exception) or "")
+
+
+def test_bad_settings_are_named(tmp_path: Path) -> None:
+    (tmp_path / "galley.toml").write_text("prot = 1\n[limits]\nbody_bytes = 1\n")
+    failed = run("user", "add", "a@example.org", "--data", str(tmp_path))
+    assert failed.exit_code == 2
+    assert "prot: Extra inputs" in failed.output
+    assert "limits.body_bytes: Input should be greater" in failed.output
+    (tmp_path / "galley.toml").write_text("port =\n")
+    assert (
+        "galley.toml is not valid TOML"
+        in run("user", "add", "a@example.org", "--data", str(tmp_path)).output
+    )
+
+
+def test_issues_are_listed_with_their_error() -> None:
+    error = Refused("It does not compile.", issues=[Issue("a.json", "line 3: a comma is missing")])
+    assert explain(error) == "It does not compile.\n  a.json: line 3: a comma is missing"
+    assert explain(KeyError("bug")) is None
+    assert "permission denied" in (explain(PermissionError(13, "x", "/data/x")) or "")
+
+
+def test_settings_for_dk(tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    shown = run(
+        "connect",
+        "dk",
+        "--url",
+        "https://galley.example.org:8443/",
+        "--user",
+        "o'neil@example.org",
+        "--ca",
+        str(ca),
+    ).output
+    line = next(line for line in shown.splitlines() if line.startswith("printf '%s'"))
+    config = json.loads(shlex.split(line)[2])
+    assert config == {
+        "dk-cloud-ip": "https://galley.example.org",
+        "dk-cloud-port": "8443",
+        "dk-cloud-username": "o'neil@example.org",
+        "dk-cloud-password": "YOUR-PASSWORD",
+    }
+    for trap in (
+        "uninstall -y websocket-client",
+        "DKCLI_SKIP_VERSION_CHECK=1",
+        "NO_PROXY=galley.example.org",
+        f"REQUESTS_CA_BUNDLE={ca}",
+        "setuptools<81",
+    ):
+        assert trap in shown
+
+
+def test_settings_for_dkutils_take_the_servers_own_address(tmp_path: Path) -> None:
+    (tmp_path / "galley.toml").write_text("port = 8123\n")
+    shown = run("connect", "dkutils", "--data", str(tmp_path)).output
+    assert 'base_url="http://127.0.0.1:8123"' in shown
+    assert "is_api_token=True" in shown
+    assert "events-ingestion-client<1.4" in shown
+    plain = run("connect", "dk").output
+    assert '"dk-cloud-ip": "http://127.0.0.1", "dk-cloud-port": "8080"' in plain
+
+
+@pytest.mark.parametrize("client", ["python-gitlab", "dataiku", "opendatasoft"])
+def test_clients_of_dialects_to_come(client: str) -> None:
+    refused = run("connect", client)
+    assert refused.exit_code == 2
+    assert "not built yet" in refused.stderr
+
+
+@pytest.mark.parametrize("url", ["galley.example.org", "ftp://x", "http://x/path"])
+def test_an_address_that_cannot_be(url: str) -> None:
+    refused = run("connect", "dk", "--url", url)
+    assert refused.exit_code == 2
+    assert "write scheme, host" in refused.output
+
+
+def test_the_parity_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert parity.main(["--check"]) == 1
+    assert parity.main([]) == 0
+    assert parity.main(["--check"]) == 0
+    page = (tmp_path / parity.PAGE).read_text()
+    surfaces = parity.load_all()
+    assert [surface.surface for surface in surfaces] == ["datakitchen"]
+    for operation in surfaces[0]:
+        assert f"`{operation.method} {operation.path}` | {operation.state} |" in page
+    planned = len(surfaces[0].planned)
+    total = len(surfaces[0])
+    assert f"| DataKitchen | {total - planned} | {planned} | {total} |" in page
