@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.orm import DeclarativeBase, Session, SessionTransaction
 from sqlalchemy.types import BigInteger, Integer, Text, TypeDecorator
 
 try:
@@ -174,8 +174,12 @@ def _postgres(url: URL, pool_size: int) -> Engine:
 
 
 def after_commit(session: Session, act: Callable[[], None]) -> None:
-    """Do something once the session's transaction is committed; after a rollback it never is."""
+    """Do something once the session's transaction is committed; after a rollback it never is.
+
+    Called inside a savepoint, it hangs on that savepoint, too.
+    """
     waiting = [act]
+    place = session.get_nested_transaction()
 
     @event.listens_for(session, "after_commit")
     def _done(committed: Session) -> None:
@@ -183,8 +187,8 @@ def after_commit(session: Session, act: Callable[[], None]) -> None:
             waiting.pop()()
 
     @event.listens_for(session, "after_soft_rollback")
-    def _undone(rolled_back: Session, _previous: Any) -> None:
-        if not rolled_back.in_nested_transaction():
+    def _undone(_session: Session, undone: SessionTransaction) -> None:
+        if undone is place or undone.parent is None:
             waiting.clear()
 
 

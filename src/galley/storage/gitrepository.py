@@ -67,16 +67,6 @@ class Repository:
             if not self._refs.move(name, None, at):
                 raise BranchExists(f"there is already a branch {name}")
 
-    def move_branch(self, name: str, at: str, *, expect: str) -> None:
-        """Point a branch at another commit.
-
-        Raises:
-            BranchMoved: its tip is not `expect`.
-        """
-        with self.locked():
-            if not self._refs.move(name, expect, at):
-                raise BranchMoved(f"branch {name} is no longer at {expect}")
-
     def delete_branch(self, name: str, *, expect: str | None = None) -> None:
         """Remove a branch; its commits stay if `keep` holds them. A missing one is fine.
 
@@ -304,6 +294,13 @@ class Repository:
         run_git(
             self.folder, "fsck", "--strict", "--no-dangling", "--no-progress", timeout_s=timeout_s
         )
+
+    def tidy(self, *, timeout_s: float = 3600.0) -> None:
+        """Pack loose objects and references, so that reading stays fast. Loses nothing.
+
+        Readers and writers may go on meanwhile. Once a day is enough.
+        """
+        run_git(self.folder, "gc", "--quiet", "--no-prune", timeout_s=timeout_s)
 
     # Beneath
 

@@ -7,7 +7,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from galley.core.runs.models import counters, plans
-from galley.storage.db import Database
+from galley.storage import db
+from galley.storage.db import Database, after_commit
 
 PLAN = {"id": 1, "digest": "d", "body": "{}"}
 
@@ -53,3 +54,50 @@ def test_unique_keys_hold(database: Database) -> None:
         session.execute(sa.insert(counters).values(name="x", next_id=1))
     with pytest.raises(IntegrityError), database.writing() as session:
         session.execute(sa.insert(counters).values(name="x", next_id=2))
+
+
+def test_an_act_after_the_commit_waits_for_the_outermost_one(database: Database) -> None:
+    done: list[str] = []
+    with database.writing() as session:
+        after_commit(session, lambda: done.append("acted"))
+        with session.begin_nested():
+            session.execute(sa.insert(counters).values(name="x", next_id=1))
+        assert done == []
+    assert done == ["acted"]
+
+
+def test_an_act_after_the_commit_is_dropped_by_a_rollback(database: Database) -> None:
+    done: list[str] = []
+    with database.reading() as session:
+        after_commit(session, lambda: done.append("acted"))
+        session.execute(sa.select(counters))
+        session.rollback()
+        session.execute(sa.select(counters))
+        session.commit()
+    assert done == []
+
+
+def test_a_rolled_back_savepoint_does_not_drop_the_act(database: Database) -> None:
+    done: list[str] = []
+    with database.writing() as session:
+        after_commit(session, lambda: done.append("acted"))
+        savepoint = session.begin_nested()
+        session.execute(sa.insert(counters).values(name="x", next_id=1))
+        savepoint.rollback()
+    assert done == ["acted"]
+
+
+def test_an_act_of_a_rolled_back_savepoint_is_dropped(database: Database) -> None:
+    done: list[str] = []
+    with database.writing() as session:
+        savepoint = session.begin_nested()
+        after_commit(session, lambda: done.append("acted"))
+        savepoint.rollback()
+    assert done == []
+
+
+def test_what_operators_are_told_of_an_unsafe_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "SAFE_SQLITE", (999, 0, 0))
+    note = db.platform_note()
+    assert note is not None
+    assert "write-ahead-log race" in note
