@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 4
 export UV_PYTHON_DOWNLOADS := never
+export NO_MKDOCS_2_WARNING := 1
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 
 .PHONY: help install dev demo test check full bench chaos fuzz docs parity lock system clean
@@ -68,7 +69,7 @@ docs: dev ## build the documentation into site/
 	$(BIN)/mkdocs build --strict
 
 parity: install ## write docs/reference/parity.md from the dialects' operations.toml
-	$(BIN)/galley parity docs/reference/parity.md
+	$(BIN)/python -m galley.cli.parity
 
 lock: | $(if $(filter .tools/%,$(UV)),.tools/bin/uv) ## resolve all requirement sets again
 	scripts/lock.sh

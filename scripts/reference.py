@@ -105,7 +105,7 @@ def _commands(group: click.Group, context: click.Context, path: str) -> list[str
 
 def commands_page() -> str:
     """The help of every command."""
-    main: Any = importlib.import_module("galley.cli").main
+    main: Any = importlib.import_module("galley.cli").cli
     context = click.Context(main, info_name="galley", terminal_width=88)
     return "# Commands\n\n" + "\n".join(_commands(main, context, "galley"))
 
