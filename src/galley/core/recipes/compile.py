@@ -5,6 +5,7 @@ Pure functions: they run in the compiler's child process, never in the server it
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -43,6 +44,10 @@ from galley.core.runs.plan import (
 )
 from galley.core.runs.ports import CompileRequest
 from galley.kit.paths import fault_of_path, find_twins
+
+_CLOCK_IN_TEMPLATE = re.compile(
+    rb"\{[{%%][^{}]*\b(?:%s)\b" % "|".join(sorted(system.NAMES.clock)).encode()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,8 +282,7 @@ class _Compilation:
         return values
 
     def _uses_clock(self, resolved: Resolved) -> bool:
-        text = self.files.get(FILE, b"")
-        return resolved.uses_clock or b"now" in text or system.SOURCE_DATE.encode() in text
+        return resolved.uses_clock or bool(_CLOCK_IN_TEMPLATE.search(self.files.get(FILE, b"")))
 
 
 def _origins(resolved: Resolved) -> dict[str, str]:

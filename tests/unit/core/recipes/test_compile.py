@@ -580,6 +580,28 @@ def test_a_plan_that_holds_the_present_moment_does_not_last(
     assert not found.is_lasting
 
 
+@pytest.mark.parametrize(
+    ("schedule", "lasts"),
+    [
+        ("now", True),
+        ("{{ when }}", True),
+        ("{{ date_format(now, '%M') }} 6 * * *", False),
+        ("0 6 {% if SourceDate %}*{% endif %} * *", False),
+    ],
+)
+def test_only_a_template_asks_the_clock(
+    schedule: str, lasts: bool, compiled: Compile, files_of: Files
+) -> None:
+    files = files_of(
+        variables={"when": "now"},
+        variation={"schedule-setting": "s"},
+        schedule_setting_list={"s": {"schedule": schedule}},
+    )
+    found = compiled(files)
+    assert plan_of(found).steps
+    assert found.is_lasting == lasts
+
+
 def test_the_source_date_is_a_variable(compiled: Compile, files_of: Files) -> None:
     files = files_of(variables={"day": "{{SourceDate}}"})
     plan = plan_of(compiled(files, system={"source_date": "2026-01-31"}))
