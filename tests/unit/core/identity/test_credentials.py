@@ -76,11 +76,21 @@ def test_a_revoked_token_is_refused_at_once(people: People) -> None:
     ann = people.add("ann@example.org")
     issued = people.token(ann)
     people.call(issued.text)
+    revoked_at = people.clock.now()
     for _ in range(2):
         with people.database.writing() as session:
             identity.revoke_token(session, issued.token, clock=people.clock, by=people.caller(ann))
+        people.clock.advance(60)
     with pytest.raises(errors.TokenRevoked):
         people.call(issued.text)
+    with people.database.reading() as session:
+        assert identity.get_token(session, people.caller(ann), issued.token.id).revoked_at == (
+            revoked_at
+        )
+        told = session.scalars(
+            sa.select(audit_entries.c.id).where(audit_entries.c.action == "token.revoke")
+        ).all()
+    assert len(told) == 1
 
 
 def test_others_cannot_revoke_or_see_a_token(people: People) -> None:
