@@ -186,4 +186,4 @@ def test_a_damaged_file_says_how_to_mend_it(name, text, place, into):
     key = KeySpec("w", "insert", table="t", options={"write-mode": "create"})
     for system in ("duckdb", "sqlite"):
         with pytest.raises(StepError, match=r"[Cc]heck"):
-            connector(system, place).write({"database": "d.db"}, key, batch)
+            connector(system, place).write({"database": f"{system}.db"}, key, batch)

@@ -71,7 +71,7 @@ class DuckdbConnector:
         key = rows.aimed(key)
         table = key.table or ""
         batch = rows.with_header(batch, key)
-        known = self._typed(batch)  # before the file is taken, so that loads overlap
+        known = tables.known(self._place, batch)  # before the file is taken, so that loads overlap
         with self._open(config, batch.path.parent) as connection:
             connection.execute("BEGIN")
             count = self._load(connection, key, table, batch, known=known)
@@ -91,13 +91,6 @@ class DuckdbConnector:
             changed = _changed(connection)
             connection.execute("COMMIT")
             return Result(row_count=changed)
-
-    def _typed(self, batch: Batch) -> Batch:
-        try:
-            with tables.engine(self._place, batch.path.parent) as reader:
-                return tables.typed(reader, batch)
-        except duckdb.Error as error:
-            raise StepError(tables.unreadable(batch, error)) from error
 
     def _load(
         self,

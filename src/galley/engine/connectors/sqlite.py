@@ -85,13 +85,19 @@ class SqliteConnector:
         key = rows.aimed(key)
         table = key.table or ""
         batch = rows.with_header(batch, key)
-        with (
-            tables.engine(self._place, batch.path.parent) as reader,
-            self._open(config) as connection,
-        ):
-            connection.execute("BEGIN IMMEDIATE")
-            count = self._load(connection, reader, key, table, batch)
-            connection.execute("COMMIT")
+        known = tables.known(self._place, batch)
+        import duckdb
+
+        try:
+            with (
+                tables.engine(self._place, batch.path.parent) as reader,
+                self._open(config) as connection,
+            ):
+                connection.execute("BEGIN IMMEDIATE")
+                count = self._load(connection, reader, key, table, known)
+                connection.execute("COMMIT")
+        except duckdb.Error as error:
+            raise StepError(tables.unreadable(batch, error)) from error
         return replace(batch, row_count=count, is_file=False)
 
     def run(self, config: dict[str, Any], key: KeySpec) -> Result:
@@ -108,10 +114,9 @@ class SqliteConnector:
             connection.execute("COMMIT")
             return Result(row_count=connection.total_changes - before)
 
-    def _load(self, connection: Any, reader: Any, key: KeySpec, table: str, batch: Batch) -> int:
+    def _load(self, connection: Any, reader: Any, key: KeySpec, table: str, known: Batch) -> int:
         mode = rows.mode_of(key)
         target = tables.table_name(table)
-        known = tables.typed(reader, batch)
         have = known.columns or ()
         present = _columns(connection, table)
         if mode == "replace":
@@ -129,7 +134,7 @@ class SqliteConnector:
             connection.execute(f"DELETE FROM {target}")
         if not have:
             return 0
-        match = rows.match_columns(batch, have, key, table, present)
+        match = rows.match_columns(known, have, key, table, present)
         into = ", ".join(tables.name(m.target) for m in match)
         marks = ", ".join("?" for _ in match)
         reader.execute(f"SELECT {_plain(have)} FROM {tables.reader(known)}")

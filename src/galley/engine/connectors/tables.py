@@ -27,6 +27,8 @@ _JSON_TEXT = re.compile(
 _NUMBER_TYPES = ("BIGINT", "DOUBLE", "HUGEINT", "INTEGER", "UBIGINT", "DECIMAL")
 _LARGE = frozenset({"HUGEINT", "UHUGEINT"})
 _ENCODINGS = frozenset({"utf-8", "utf-16", "latin-1"})
+_ADVICE = ("Possible", "file =", "LINE ")
+_LONGEST_SAYING = 400
 _SUFFIXES = {
     ".csv": "csv",
     ".tsv": "csv",
@@ -205,6 +207,21 @@ def typed(connection: "duckdb.DuckDBPyConnection", batch: Batch) -> Batch:
     return replace(batch, columns=columns)
 
 
+def known(place: Place, batch: Batch) -> Batch:
+    """As `typed`, with an engine of its own.
+
+    Raises:
+        StepError: the file is not what its format says.
+    """
+    import duckdb
+
+    try:
+        with engine(place, batch.path.parent) as connection:
+            return typed(connection, batch)
+    except duckdb.Error as error:
+        raise StepError(unreadable(batch, error)) from error
+
+
 def _as_text(match: re.Match[str]) -> str:
     found = match.group()
     return found if found.startswith('"') else "VARCHAR"
@@ -358,9 +375,21 @@ def _nothing(path: Path, layout: str, style: CsvStyle) -> Batch:
     return Batch(path, layout, (), style, 0)
 
 
+def _said(error: Exception) -> str:
+    """The facts of DuckDB's many lines about a file."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    kept = []
+    for line in lines:
+        if line.startswith(_ADVICE):
+            break
+        if not line.startswith("Original Line"):
+            kept.append(line)
+    return told(ValueError("; ".join(kept or lines[:1])[:_LONGEST_SAYING]))
+
+
 def unreadable(batch: Batch, error: Exception) -> str:
     """Why a file could not be read as what its format says."""
     return (
-        f"The file is not readable as {batch.format}: {told(error)}. Check its content, or give"
+        f"The file is not readable as {batch.format}: {_said(error)}. Check its content, or give"
         " the key another `format`, `delimiter` or `encoding`."
     )
