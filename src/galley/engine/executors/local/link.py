@@ -120,3 +120,12 @@ class TemplateLink:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def last_complaint(path: Path) -> str:
+    """The last line that a template printed before it ended."""
+    try:
+        lines = path.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        return "no reason known"
+    return lines[-1] if lines else "it ended without a word"

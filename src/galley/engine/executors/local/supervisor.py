@@ -12,7 +12,7 @@ from galley.core.runs.ports import ExecutorEvents
 from galley.core.runs.task import Outcome, Task
 from galley.engine.executors.local import claims, ending, messages, processes, shim
 from galley.engine.executors.local.attempt import Attempt, Phase
-from galley.engine.executors.local.link import Report, TemplateLink
+from galley.engine.executors.local.link import Report, TemplateLink, last_complaint
 from galley.engine.executors.local.loop import Loop
 from galley.engine.executors.local.messages import Stop, TemplateSettings
 from galley.kit.clock import Clock
@@ -237,7 +237,7 @@ class Supervisor:
         self._loop.after(pause_s, self._start_template)
         if self._faults < _GIVE_UP_AFTER:
             return
-        said = self._complaint or _last_line(self._complaints)
+        said = self._complaint or last_complaint(self._complaints)
         log.error("template_cannot_start", tries=self._faults, said=said)
         for attempt in list(self._waiting):
             if _abandon(attempt):
@@ -395,11 +395,3 @@ def _abandon(attempt: Attempt) -> bool:
     except OSError as error:  # then a shim cannot claim it either
         log.warning("claim_not_written", key=attempt.key, error=str(error))
         return True
-
-
-def _last_line(path: Path) -> str:
-    try:
-        lines = path.read_text(errors="replace").strip().splitlines()
-    except OSError:
-        return "no reason known"
-    return lines[-1] if lines else "it ended without a word"
