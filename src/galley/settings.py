@@ -56,7 +56,7 @@ class Limits(BaseModel):
     )
     streams: int = Field(default=500, ge=1, description="Event streams open in all.")
     stream_stall_s: float = Field(
-        default=30, gt=0, description="How long a stream waits for its reader."
+        default=30, gt=0, description="How long an answer waits for its reader."
     )
     connections: int = Field(default=2000, ge=10, description="Open connections.")
     handlers: int = Field(

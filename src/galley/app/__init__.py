@@ -100,6 +100,7 @@ def _assemble(settings: Settings, store: Store) -> Runtime:
         leading=leading,
         worker=worker,
     )
+    runtime.warmers.append(compiler.start)
     runtime.closers += [store.database.close, compiler.close]
     return runtime
 

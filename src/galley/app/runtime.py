@@ -5,6 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
+
+from galley.core.errors import GalleyError
 from galley.core.runs.ports import Executor
 from galley.engine.housekeeper import Housekeeper
 from galley.engine.launcher import Launcher
@@ -12,6 +15,8 @@ from galley.engine.writer import Writer
 from galley.settings import Settings
 from galley.wire.metrics import Metrics
 from galley.wire.services import Services
+
+log = structlog.get_logger("galley.app")
 
 
 class Leading:
@@ -48,7 +53,7 @@ class Runtime:
     """One running Galley: `start` it, serve `app`, `stop` it.
 
     `app` is the whole ASGI application; `services` is what its surfaces work with;
-    `closers` are called at the end, the last one first.
+    `warmers` run once beside the start; `closers` are called at the end, the last one first.
     """
 
     settings: Settings
@@ -62,6 +67,7 @@ class Runtime:
     worker: Any = None
     app: Any = None
     is_draining: bool = False
+    warmers: list[Callable[[], None]] = field(default_factory=list)
     closers: list[Callable[[], None]] = field(default_factory=list)
 
     def start(self) -> None:
@@ -79,6 +85,15 @@ class Runtime:
             self.worker.start()
             self.writer.start(self.launcher)
         self.housekeeper.start()
+        threading.Thread(target=self._warm, name="galley-warmer", daemon=True).start()
+
+    def _warm(self) -> None:
+        """Do beforehand what the first request would wait for; if it fails, that one will tell."""
+        for warm in self.warmers:
+            try:
+                warm()
+            except GalleyError as error:
+                log.warning("not_warm", reason=error.message)
 
     def drain(self) -> None:
         """No new work from here on: streams end, readiness says no."""

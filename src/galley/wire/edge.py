@@ -80,6 +80,7 @@ class _Passage:
     has_started: bool = False
     has_ended: bool = False
     is_slow: bool = False
+    is_stuck: bool = False
     body_done: bool = False
     body_bytes: int = field(default=0)
 
@@ -220,7 +221,12 @@ class Edge:
             elif message["type"] == "http.response.body":
                 passage.sent_bytes += len(message.get("body", b""))
                 passage.has_ended = not message.get("more_body", False)
-            await send(message)
+            try:
+                async with asyncio.timeout(self._limits.stream_stall_s):
+                    await send(message)
+            except TimeoutError:
+                passage.is_stuck = True
+                raise ClientDisconnect from None
 
         return complete
 
@@ -237,6 +243,8 @@ class Edge:
         self, error: Exception, scope: Scope, receive: Receive, send: Send, passage: _Passage
     ) -> None:
         """The last net: a bug's traceback goes to the log, its caller gets a request id."""
+        if passage.is_stuck:
+            return  # what follows from a reader that takes nothing is no bug
         call = passage.call
         if not call.is_bug_logged:
             bugs.error("bug", request_id=call.request_id, path=scope["path"], exc_info=error)

@@ -114,8 +114,9 @@ def install_errors(
     """
     explain = validation_text or describe_validation
 
-    async def on_galley(_request: Request, error: Exception) -> Response:
+    async def on_galley(request: Request, error: Exception) -> Response:
         assert isinstance(error, GalleyError)  # noqa: S101 - registered for nothing else
+        _note_refusal(request, error)
         return render(error)
 
     async def on_http(_request: Request, error: Exception) -> Response:
@@ -147,6 +148,22 @@ def install_errors(
     app.add_exception_handler(SQLAlchemyError, on_storage)
     app.add_exception_handler(OSError, on_storage)
     app.add_exception_handler(Exception, on_bug)
+
+
+def _note_refusal(request: Request, error: GalleyError) -> None:
+    """Tell the operator why somebody was refused, whatever the surface shows of it."""
+    call = call_of(request)
+    log.info(
+        "refused",
+        request_id=call.request_id,
+        reason=error.message,
+        kind=error.kind.value,
+        issues=[f"{issue.file}: {issue.description}" for issue in error.issues[:5]],
+        method=call.method,
+        route=call.route or request.url.path,
+        user=call.caller.login if call.caller else None,
+        address=call.address,
+    )
 
 
 def internal_text(request_id: str) -> str:

@@ -34,6 +34,7 @@ LIMITS = Limits(
     header_bytes=2000,
     url_bytes=300,
     body_idle_s=0.05,
+    stream_stall_s=0.05,
 )
 GOOD = {"Authorization": "Bearer good"}
 
@@ -379,3 +380,33 @@ def test_websockets_are_turned_away(make: Callable[..., Edge]) -> None:
 
     asyncio.run(make()({"type": "websocket"}, None, send))
     assert sent == [{"type": "websocket.close", "code": 1000}]
+
+
+def test_a_reader_that_takes_nothing_is_left(make: Callable[..., Edge]) -> None:
+    async def stuck(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    async def receive() -> Any:
+        return part(b"", more=False)
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/page",
+        "query_string": b"",
+        "headers": [],
+        "client": None,
+        "scheme": "http",
+    }
+    with structlog.testing.capture_logs() as logs:
+        asyncio.run(make()(scope, receive, stuck))
+    assert [entry["event"] for entry in logs] == ["request"]
+
+
+def test_a_refusal_is_logged_with_its_reason(client: TestClient) -> None:
+    with structlog.testing.capture_logs() as logs:
+        client.get("/refuse")
+    told = next(entry for entry in logs if entry["event"] == "refused")
+    assert (told["reason"], told["kind"]) == ("no", "conflict")
+    assert told["request_id"] == next(it for it in logs if it["event"] == "request")["request_id"]
