@@ -112,6 +112,8 @@ def run_argv(
     argv += ["run", "--rm", "--name", wanted.name, f"--pull={wanted.pull}"]
     if credentials is not None and engine.name != "docker":
         argv += ["--authfile", str(credentials / "config.json")]
+    if engine.name == "docker" and os.getuid() != 0:
+        argv += ["--user", f"{os.getuid()}:{os.getgid()}"]  # else its files would be root's
     argv += ["--cap-drop=ALL", "--security-opt=no-new-privileges"]
     argv += ["--network", "bridge" if wanted.network else "none"]
     argv += ["--volume", f"{wanted.folder}:{MOUNT}:rw", "--workdir", MOUNT]

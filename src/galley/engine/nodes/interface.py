@@ -39,7 +39,6 @@ def read_progress(step: Step, folder: Path, *, place: str) -> None:
     """
     path = folder / PROGRESS_FILE
     if path.is_symlink() or not path.is_file():
-        step.console.debug(f"The image left no {PROGRESS_FILE}")
         return
     document = _document(path)
     for name, value in document.items():

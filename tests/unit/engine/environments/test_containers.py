@@ -65,6 +65,14 @@ def test_a_command_has_walls_and_no_values(tmp_path):
     assert argv[-1] == "tool:1"
 
 
+def test_files_of_a_docker_container_belong_to_this_user(tmp_path, monkeypatch):
+    monkeypatch.setattr(containers.os, "getuid", lambda: 1000)
+    monkeypatch.setattr(containers.os, "getgid", lambda: 100)
+    argv = run_argv(ContainerEngine("docker", "docker"), wanted(tmp_path))
+    assert argv[argv.index("--user") + 1] == "1000:100"
+    assert "--user" not in run_argv(ContainerEngine("podman", "podman"), wanted(tmp_path))
+
+
 @pytest.mark.parametrize("policy", containers.PULL_POLICIES)
 def test_pull_policies(tmp_path, policy):
     argv = run_argv(ContainerEngine("docker", "docker"), wanted(tmp_path, pull=policy))
