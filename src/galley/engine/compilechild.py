@@ -19,6 +19,7 @@ from galley.core.errors import GalleyError, Issue
 from galley.core.recipes import compile as compiling
 from galley.core.recipes import templating
 from galley.core.recipes.faults import SourceFault
+from galley.core.recipes.templates import TEMPLATES
 from galley.core.runs.plan import CompiledSource
 from galley.core.runs.ports import CompileRequest
 
@@ -74,7 +75,7 @@ def serve(control: int) -> NoReturn:
     """Fork for every connection that comes by the control socket, until that is closed."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    templating.render_text("{{ name }}", {"name": "warm"})
+    _warm_up()
     gc.collect()
     gc.freeze()
     with socket.socket(fileno=control) as link:
@@ -87,6 +88,25 @@ def serve(control: int) -> NoReturn:
                 _fork(link, fds[0], fds[1])
             for fd in fds:
                 os.close(fd)
+
+
+def _warm_up() -> None:
+    """Compile every template of recipes once, so that forks find all modules and tables loaded."""
+    for make in TEMPLATES.values():
+        sample = CompileRequest(
+            kind="recipe",
+            project="",
+            branch="",
+            commit="",
+            tree="",
+            path="sample",
+            variation="variation1",
+            files=make("sample", ""),
+            levels=(),
+            system={},
+        )
+        compiled = compiling.compile_source(sample).compiled
+        msgspec.msgpack.encode(CompileAnswer(compiled=compiled))
 
 
 def _fork(control: socket.socket, connection: int, progress: int) -> None:

@@ -106,7 +106,7 @@ def test_the_seed_itself_compiles() -> None:
     assert answer_to({path: json.dumps(item).encode() for path, item in BASE.items()})
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(st.sampled_from(PLACES), VALUES), min_size=1, max_size=3))
 def test_any_value_anywhere_is_answered(changes: list[tuple[tuple[Any, ...], Any]]) -> None:
     documents = base()
@@ -120,7 +120,7 @@ def test_any_value_anywhere_is_answered(changes: list[tuple[tuple[Any, ...], Any
         load_all(compiled)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(sorted(BASE)), st.binary(max_size=40))
 def test_any_bytes_in_any_file_are_answered(file: str, content: bytes) -> None:
     files = {path: json.dumps(item).encode() for path, item in BASE.items()}
