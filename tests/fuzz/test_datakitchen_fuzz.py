@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from tests.contract.live import serve
+from tests.contract.live import NO_RATES, serve
 from tests.fuzz.datakitchen_world import World, good_request
 from tests.fuzz.mutations import Request, hostile
 
@@ -87,7 +87,7 @@ def faults_of(request: Request, got: Got, planned: bool) -> list[str]:
         faults.append(f"answered {got.status}")
     if 300 <= got.status < 400:
         faults.append("redirects")
-    if LEAKS.search(got.text):
+    if got.status >= 400 and LEAKS.search(got.text):
         faults.append("tells about the server's insides")
     if not request.target.startswith("/v2/"):
         return faults
@@ -132,10 +132,7 @@ def test_nothing_that_is_sent_breaks_the_server(tmp_path):
     rng = random.Random(SEED)  # noqa: S311 - seeded on purpose
     answers: dict[str, Counter] = {operation["id"]: Counter() for operation in OPERATIONS}
     faults = []
-    with serve(tmp_path / "data", GALLEY_LIMITS__REQUESTS_PER_MINUTE="1000000",
-               GALLEY_LIMITS__REQUEST_BURST="1000000",
-               GALLEY_LIMITS__ANONYMOUS_PER_MINUTE="1000000",
-               GALLEY_LIMITS__ANONYMOUS_BURST="1000000") as server:  # fmt: skip
+    with serve(tmp_path / "data", **NO_RATES) as server:
         server.add_user(USER, admin=True)
         api = server.log_in(USER)
         good, scratch = World(api, USER, rng), World(api, USER, rng)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from tests.contract.datakitchen.world import ADMIN, MEMBER, OUTSIDER
-from tests.contract.live import Answer, Api, Live, serve
+from tests.contract.live import NO_RATES, Answer, Api, Live, serve
 from tests.fuzz.datakitchen_world import World, good_request
 from tests.fuzz.mutations import Request
 
@@ -123,7 +123,10 @@ def make_callers(server: Live, database: Database, world: World) -> dict[str, Ap
             if kind == TokenKind.SETUP.value:
                 text = identity.make_setup_token(session, clock) or f"gly_setup_{'a' * 38}"
             else:
-                text = identity.issue_token(session, member, kind=kind, clock=clock).text
+                bounds = {f"kitchen:{master.id}"} if kind == TokenKind.JOB.value else None
+                text = identity.issue_token(
+                    session, member, kind=kind, bounds=bounds, clock=clock
+                ).text
             found[f"{kind} as bearer"] = Api(base, text)
             found[f"{kind} as basic"] = basic(base, text, "")
     return found
@@ -135,7 +138,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("matrix")
     offset = folder / "offset"
     offset.write_text(str(-FIVE_HOURS_S))
-    with serve(folder / "data", GALLEY_TEST_CLOCK=str(offset)) as server:
+    with serve(folder / "data", GALLEY_TEST_CLOCK=str(offset), **NO_RATES) as server:
         server.add_user(ADMIN, admin=True)
         server.add_members(MEMBER, OUTSIDER, GUEST, GONE)
         expired = server.log_in(MEMBER)

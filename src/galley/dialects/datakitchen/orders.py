@@ -5,12 +5,13 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Any
 
+import structlog
 from fastapi import APIRouter, Body, Request
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from galley.core.caller import Caller
-from galley.core.errors import Invalid, NotFound
+from galley.core.errors import GalleyError, Invalid, NotFound
 from galley.core.projects import operations as projects
 from galley.core.runs import operations as runs
 from galley.core.runs import reading
@@ -34,6 +35,8 @@ from galley.wire.services import ServicesDep
 from galley.wire.session import CallRoute, Made, SessionDep, Write, WriteDep
 
 router = APIRouter(prefix="/order", route_class=CallRoute)
+
+log = structlog.get_logger("galley.datakitchen")
 
 _SCAN = 500
 _AT_ONCE = 2000
@@ -206,7 +209,19 @@ def _place(
             }
         )
 
-    placed = runs.place_order(write.desk(answer), caller, wish)
+    try:
+        placed = runs.place_order(write.desk(answer), caller, wish)
+    except GalleyError as error:
+        log.warning(
+            "order refused",
+            login=caller.login,
+            kitchen=wish.kitchen,
+            recipe=wish.source_path,
+            variation=wish.variation,
+            reason=error.message,
+            issues=[f"{issue.file}: {issue.description}" for issue in error.issues[:20]],
+        )
+        raise
     return answer(Made(placed.order_uid, placed.run_uid))
 
 
