@@ -15,7 +15,7 @@ from galley.core.recipes.faults import Faults, SourceFault
 from galley.core.recipes.formats import system
 from galley.core.recipes.formats.folders import StepFolder
 from galley.core.recipes.formats.scripts import CONFIG
-from galley.core.recipes.formats.steps import NOTEBOOK, StepReader, exports_of
+from galley.core.recipes.formats.steps import CONDITIONS, DEFERRED, NOTEBOOK, StepReader, exports_of
 from galley.core.recipes.functions import FUNCTIONS
 from galley.core.recipes.graph import Ancestry, Graph
 from galley.core.recipes.references import find_references
@@ -25,6 +25,7 @@ from galley.core.recipes.variables import Resolved
 from galley.core.runs.plan import Environment, Limits
 
 _ALWAYS = system.RESERVED | FUNCTIONS.keys() | {"True", "False", "None", "load_text"}
+_ORIGINS = {CONDITIONS: "variations.json", DEFERRED: "variables.json"}
 _CURE = (
     "Define it in variables.json, an override set, the kitchen or the order's parameters, or have"
     " an earlier step set it."
@@ -110,7 +111,9 @@ class Checker:
                 setters = exporters.get(name, [])
                 if (setters or opaque) and ancestry.precedes([*setters, *opaque], step):
                     continue
-                self._faults.error(f"{step}/{file}", _missing(name, setters, step))
+                self._faults.error(
+                    _ORIGINS.get(file, f"{step}/{file}"), _missing(name, setters, step)
+                )
         for name, places in self._resolved.unknown.items():
             if name not in exporters and not opaque:
                 for file, where in places:
@@ -139,7 +142,8 @@ class Checker:
         try:
             names = names_in(source, file)
         except SourceFault as fault:
-            place = f"{step}/{fault.file}" if not seen else fault.file
+            own = _ORIGINS.get(file, f"{step}/{file}")
+            place = fault.file if seen else own
             self._faults.error(place, fault.text)
             return set()
         for name in names.needed:
@@ -161,11 +165,18 @@ class Checker:
                 continue
             if dynamic and issue.file not in folder.text and issue.severity == "error":
                 continue
-            place = f"{folder.name}/{issue.file}" if issue.file in folder.text else issue.file
+            place = _place(folder, issue.file)
             if issue.severity == "warning":
                 self._faults.warning(place, issue.description)
             else:
                 self._faults.error(place, issue.description)
+
+
+def _place(folder: StepFolder, file: str) -> str:
+    """The file as the recipe's author knows it."""
+    if file in _ORIGINS:
+        return _ORIGINS[file]
+    return f"{folder.name}/{file}" if file in folder.text else file
 
 
 def _missing(name: str, setters: list[str], step: str) -> str:
@@ -180,7 +191,7 @@ def _missing(name: str, setters: list[str], step: str) -> str:
 def _checked_names(step: StepSpec) -> Iterable[tuple[str, set[str]]]:
     """The variables that a step's checks and conditions look at, by file."""
     yield NOTEBOOK, _names_of_checks(step.checks)
-    yield NOTEBOOK, {condition.variable for condition in step.conditions} - {""}
+    yield CONDITIONS, {condition.variable for condition in step.conditions} - {""}
     places = (("data_sources", step.sources), ("data_sinks", step.sinks), ("actions", step.actions))
     for folder, endpoints in places:
         for endpoint in endpoints:

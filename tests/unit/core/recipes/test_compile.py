@@ -191,6 +191,16 @@ def test_choices_among_cases(compiled: Compile, files_of: Files) -> None:
     [
         ([["a", "b", {"condition": "q"}]], {"c": {"variable": "n"}}, "'q'"),
         ([["a", "b", {"condition": "c"}]], {"c": {}}, "conditions-list.c.variable"),
+        (
+            [["a", "b", {"condition": "c"}]],
+            {"c": {"variable": "nobody", "operator": "==", "value": 1}},
+            "variable nobody",
+        ),
+        (
+            [["a", "b", {"condition": "c"}]],
+            {"c": {"variable": "n", "operator": "==", "value": "{{nothing}}"}},
+            "variable nothing",
+        ),
         ([["a", "b", {"condition": "c"}]], {"c": {"variable": "n", "value": 1}}, "operator"),
         (
             [["a", "b", {"condition": "c"}]],
@@ -211,7 +221,9 @@ def test_faulty_conditions(
     edges: list[Any], conditions: dict[str, Any], says: str, errors_of: Errors, files_of: Files
 ) -> None:
     files = files_of(edges, variables={"n": 1}, conditions_list=conditions)
-    texts = [issue.description for issue in errors_of(files)]
+    issues = errors_of(files)
+    assert {issue.file for issue in issues} == {"variations.json"}
+    texts = [issue.description for issue in issues]
     assert any(says in text for text in texts), texts
 
 
