@@ -119,3 +119,32 @@ def test_two_different_credentials_are_not_guessed_between(live, member, admin):
     assert got.status == 400
     same = [("Authorization", f"Bearer {member.token}")] * 2
     assert Api(live.base).call("GET", "/v2/userinfo", headers=same).status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v2/nowhere", 404),
+        ("GET", "/v2/", 404),
+        ("GET", "/v2", 404),
+        ("GET", "/v2/userinfo/", 404),
+        ("PATCH", "/v2/userinfo", 405),
+        ("POST", "/v2/kitchen/list", 405),
+        ("GET", "/v2/sys/agent", 501),
+        ("GET", "/v2/secret", 501),
+        ("GET", "/v2/secret/", 501),
+        ("GET", "/v2/secret/a/b", 501),
+    ],
+)
+def test_addresses_that_are_none_or_not_built_yet_say_so(member, method, path, status):
+    got = member.call(method, path)
+    assert (got.status, set(got.json)) == (status, {"message"}), got.text
+    assert got.json["message"]["error"]
+
+
+def test_a_body_that_is_too_large_is_413(member, demo):
+    path = f"/v2/order/create/{demo.kitchen}/demo/v1"
+    got = member.call("PUT", path, content=b'{"a": "' + b"x" * 10_000_000 + b'"}')
+    assert got.status == 413
+    assert got.json["message"]["error"]
+    assert orders_of(demo) == 0

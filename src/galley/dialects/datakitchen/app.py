@@ -2,7 +2,8 @@
 
 from importlib.resources import files
 
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Request
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from galley.dialects.datakitchen import errors, kitchens, orders, recipes, runs, sessions
@@ -29,6 +30,7 @@ def make_app(services: Services) -> ASGIApp:
         render=errors.render,
         plain=errors.response,
     )
+    app.add_exception_handler(404, _no_such_address)
     for resource in (sessions, kitchens, recipes, orders, runs):
         app.include_router(resource.router, prefix=PREFIX)
     operations = load_operations(OPERATIONS, "datakitchen")
@@ -41,3 +43,8 @@ def make_app(services: Services) -> ASGIApp:
         limit_bytes=limits.body_bytes,
         depth=limits.json_depth,
     )
+
+
+async def _no_such_address(_request: Request, _error: Exception) -> Response:
+    """An address that is none; unknown names answer 400 here (see `errors.STATUS`)."""
+    return errors.response(404, "There is nothing at this address.")
