@@ -10,7 +10,7 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from galley.core.errors import (
@@ -139,7 +139,8 @@ def install_errors(
     async def on_bug(request: Request, error: Exception) -> Response:
         call = call_of(request)
         call.is_bug_logged = True
-        log.error("bug", request_id=call.request_id, exc_info=error)
+        if not isinstance(error, ClientDisconnect):
+            log.error("bug", request_id=call.request_id, exc_info=error)
         return plain(500, internal_text(call.request_id))
 
     app.add_exception_handler(GalleyError, on_galley)

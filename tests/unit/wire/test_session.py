@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import pytest
 import sqlalchemy as sa
 from fastapi import APIRouter, Depends, FastAPI, Header, Request
+from sqlalchemy.exc import OperationalError
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.testclient import TestClient
 
@@ -262,3 +263,58 @@ def test_stored_answers_are_sealed(client: TestClient, database: Database) -> No
     assert '"by"' not in row.answer
     with database.reading() as session:
         assert session.scalar(sa.select(sa.func.count()).select_from(audit_entries)) == 0
+
+
+@pytest.mark.parametrize(
+    ("trouble", "status"),
+    [("server closed the connection unexpectedly", 503), ("database or disk is full", 507)],
+)
+def test_a_failed_commit_is_never_a_success(
+    client: TestClient, database: Database, trouble: str, status: int
+) -> None:
+    def fail_once(_connection: Any) -> None:
+        sa.event.remove(database.engine, "commit", fail_once)
+        raise OperationalError("commit", {}, Exception(trouble))
+
+    sa.event.listen(database.engine, "commit", fail_once)
+    answer = client.post("/projects/a", headers=KEY)
+    assert answer.status_code == status
+    assert int(answer.headers["Retry-After"]) > 0
+    assert paths(database) == []
+    again = client.post("/projects/a", headers=KEY)
+    assert (again.status_code, paths(database)) == (200, ["a"])
+    assert "Idempotent-Replayed" not in again.headers
+
+
+def test_another_servers_key_wins_the_race(
+    client: TestClient, services: Services, database: Database
+) -> None:
+    """The key is free when it is looked up, and taken when this server commits."""
+    meant: list[Any] = []
+
+    def remember(_self: Any, scope: Any, sealer: Any = None) -> None:
+        meant.append(scope)
+
+    first = client.post("/projects/a", headers=KEY)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("galley.core.events.idempotency.find", remember)
+        answer = client.post("/projects/b", headers=KEY)
+    assert first.status_code == 200
+    assert meant
+    assert answer.status_code == 409
+    assert answer.headers["Retry-After"] == "1"
+    assert paths(database) == ["a"]
+
+
+def test_who_calls_must_be_known_before_the_session(services: Services) -> None:
+    app = FastAPI()
+    app.state.services = services
+    late = APIRouter(route_class=CallRoute)
+
+    @late.post("/late")
+    def handler(session: SessionDep, caller: CallerDep) -> Any:
+        return {}
+
+    app.include_router(late)
+    with TestClient(app) as client, pytest.raises(RuntimeError, match="authenticate the caller"):
+        client.post("/late", headers=KEY)
