@@ -71,6 +71,10 @@ class Wire:
                 return Got(413, "", "", closed=True)
             return self._sent(request, content, headers)
 
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._connection.close()
+
     def _sent(self, request: Request, content: bytes, headers: dict[str, bytes]) -> Got:
         self._connection.request(request.method, request.target, content, headers)  # type: ignore[arg-type]
         answer = self._connection.getresponse()
@@ -152,6 +156,7 @@ def test_nothing_that_is_sent_breaks_the_server(tmp_path):
                 for text in wrong
             ]
         assert server.process.poll() is None, "the server is gone"
+        wire.close()
         log = "".join(server.lines[-200:])
     told = f"seed {SEED}: {len(faults)} faults\n" + "\n".join(faults[:40])
     assert not faults, f"{told}\n{log[-6000:]}"
