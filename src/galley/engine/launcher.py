@@ -116,7 +116,9 @@ class Launcher:
         if self._is_remote(step.attempt.worker or ""):
             return  # that worker looks for its work itself
         task = self._task(run, step)
-        references = frozenset(find_references((task.variables, task.body, task.text)))
+        # What steps exported is data: it may not name secrets.
+        written = (run.plan.variables, task.body, task.text)
+        references = frozenset(find_references(written))
         tree = run.plan.source.tree
         if references or (tree and not Path(task.tree or "").is_dir()):
             self._pool.submit(self._prepare, run, step, task, references, adopt=adopt)
