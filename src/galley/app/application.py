@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from galley.app.runtime import Runtime
 from galley.core.runs import models
 from galley.core.runs.states import ATTEMPT_LIVE
+from galley.engine.executors.local import LocalExecutor
 from galley.engine.writer import Writer
 from galley.wire.edge import Edge
 from galley.wire.errors import plain_response, render_plain
@@ -78,7 +79,16 @@ def _checks(runtime: Runtime) -> dict[str, Callable[[], str | None]]:
     def check_serving() -> str | None:
         return "the server is shutting down" if runtime.is_draining else None
 
-    return {"serving": check_serving, "database": check_database, "writer": check_writer}
+    def check_steps() -> str | None:
+        executors = [it for it in runtime.executors.values() if isinstance(it, LocalExecutor)]
+        return next(filter(None, (executor.trouble for executor in executors)), None)
+
+    return {
+        "serving": check_serving,
+        "database": check_database,
+        "writer": check_writer,
+        "steps": check_steps,
+    }
 
 
 def _watch(runtime: Runtime) -> None:

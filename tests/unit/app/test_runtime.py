@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from starlette.testclient import TestClient
 
 from galley import app
-from galley.app import build, open_store, parts
+from galley.app import build, open_store
+from galley.app import parts as app_parts
 from galley.app.runtime import Leading, Runtime
 from galley.core.identity import operations as identity
 from galley.core.identity.actors import system_caller
@@ -36,7 +37,8 @@ def test_a_fresh_folder_becomes_a_galley(runtime: Runtime) -> None:
     assert oct(runtime.settings.data.stat().st_mode & 0o777) == "0o700"
     with TestClient(runtime.app, client=("127.0.0.1", 1)) as client:
         ready = client.get("/readyz")
-        assert ready.json()["checks"] == {"serving": "ok", "database": "ok", "writer": "ok"}
+        parts = ("serving", "database", "writer", "steps")
+        assert ready.json()["checks"] == dict.fromkeys(parts, "ok")
         assert client.get("/v2/userinfo").status_code == 401
         assert "message" in client.get("/v2/userinfo").json()
         assert client.get("/").status_code == 200  # the sign-in page, after redirects
@@ -45,6 +47,11 @@ def test_a_fresh_folder_becomes_a_galley(runtime: Runtime) -> None:
         text = client.get("/metrics").text
         assert "galley_writer_queue 0.0" in text
         assert "galley_attempts_live 0.0" in text
+        for executor in runtime.executors.values():
+            executor.stop()
+        broken = client.get("/readyz")
+        assert broken.status_code == 503
+        assert broken.json()["checks"]["steps"] == "the local executor does not serve"
         runtime.drain()
         assert client.get("/readyz").status_code == 503
         assert client.get("/healthz").status_code == 200
@@ -89,10 +96,10 @@ def test_secrets_of_a_kitchen_come_before_those_above_it(tmp_path: Path) -> None
                 clock=store.clock,
             )
     with store.database.reading() as session:
-        scopes = parts._scopes_of(session, "feature")
+        scopes = app_parts._scopes_of(session, "feature")
         found = secrets.resolve(session, store.sealer, {"vault://a", "vault://b"}, scopes)
-        assert parts._scopes_of(session, None) == []
-        assert parts._scopes_of(session, "gone") == []
+        assert app_parts._scopes_of(session, None) == []
+        assert app_parts._scopes_of(session, "gone") == []
     assert found == {"vault://a": "a of master", "vault://b": "b of feature"}
     store.database.close()
 
@@ -104,7 +111,7 @@ def test_keys_are_made_once(tmp_path: Path) -> None:
     assert len(first) >= 32
     assert (tmp_path / "webhook.key").stat().st_mode & 0o077 == 0
     assert app._webhook_key(Settings(data=tmp_path, webhook_key="own")) == b"own"
-    assert parts.worker_name(settings) == parts.worker_name(settings)
+    assert app_parts.worker_name(settings) == app_parts.worker_name(settings)
     assert repr(open_sealer(tmp_path)) == repr(open_sealer(tmp_path))
 
 

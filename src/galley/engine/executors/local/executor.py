@@ -103,6 +103,14 @@ class LocalExecutor:
         """What this executor offers."""
         return self._capabilities
 
+    @property
+    def trouble(self) -> str | None:
+        """What keeps attempts from starting here; None while nothing does."""
+        supervisor, thread = self._supervisor, self._thread
+        if supervisor is None or thread is None or not thread.is_alive():
+            return "the local executor does not serve"
+        return supervisor.trouble
+
     def stop(self) -> None:
         """Stop serving; running attempts go on and can be adopted."""
         supervisor, self._supervisor = self._supervisor, None

@@ -62,6 +62,11 @@ class Supervisor:
         self._faults = 0
         self._complaint = ""
 
+    @property
+    def trouble(self) -> str | None:
+        """Why the template does not start, while that is so; may be read from any thread."""
+        return (self._complaint or "the template does not start") if self._faults else None
+
     def note(self, act: Callable[[], None]) -> None:
         """Have the act done in the serving thread, soon, in order."""
         self._loop.note(act)
