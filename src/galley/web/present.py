@@ -9,12 +9,14 @@ from typing import Any
 import msgspec
 
 from galley.core.runs.states import AttemptState, OrderState, RunState, StepState
+from galley.core.runs.views import RunView
 
 _MINUTE_S = 60
 _HOUR_S = 3600
 _DAY_S = 86_400
 _KILO = 1000
 _SIZE_UNITS = ("kB", "MB", "GB", "TB")
+_UNITS = ((_DAY_S, "d"), (_HOUR_S, "h"), (_MINUTE_S, "min"), (1, "s"))
 _VALUE_LIMIT = 2000
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -99,11 +101,10 @@ def ago_text(at: datetime | None, now: datetime) -> str:
     size = abs(seconds)
     if size < 5:  # noqa: PLR2004 -- too short for a reader to care
         return "just now"
-    for unit_s, unit in ((_DAY_S, "d"), (_HOUR_S, "h"), (_MINUTE_S, "min"), (1, "s")):
-        if size >= unit_s:
-            count = f"{int(size // unit_s)} {unit}"
-            return f"{count} ago" if seconds > 0 else f"in {count}"
-    return "just now"
+    unit_s, unit = next(pair for pair in _UNITS if size >= pair[0])
+    if seconds < 0:
+        return f"in {round(size / unit_s)} {unit}"
+    return f"{int(size // unit_s)} {unit} ago"
 
 
 def size_text(size_bytes: int) -> str:
@@ -127,6 +128,16 @@ def value_text(value: Any) -> str:
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     text = plain_text(text)
     return text if len(text) <= _VALUE_LIMIT else f"{text[:_VALUE_LIMIT]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def short_id(uuid: str) -> str:
+    """The end of a UUID, which tells ids apart: their beginnings are times, and much alike."""
+    return f"\N{HORIZONTAL ELLIPSIS}{uuid[-8:]}"
+
+
+def run_title(run: RunView) -> str:
+    """A run in a browser's tab: how it goes first, for that is what one looks for there."""
+    return f"{look_of(run.state).word}: {plain_text(run.source_path)}"
 
 
 def plain_text(text: str) -> str:

@@ -1,5 +1,6 @@
 """The templates' environment: everything is escaped, nothing is looked up at run time twice."""
 
+import functools
 import hashlib
 from collections.abc import Callable
 from importlib.resources import files
@@ -15,8 +16,9 @@ FOLDER = Path(str(files("galley.web")))
 STATIC = FOLDER / "static"
 
 
+@functools.cache
 def make_environment() -> Environment:
-    """Jinja with autoescape for every template, strict about missing names."""
+    """Jinja with autoescape for every template, strict about missing names; one per process."""
     environment = Environment(
         loader=FileSystemLoader(FOLDER / "templates"),
         autoescape=True,
@@ -36,6 +38,8 @@ def make_environment() -> Environment:
         count_text=present.count_text,
         value_text=present.value_text,
         plain_text=present.plain_text,
+        short_id=present.short_id,
+        run_title=present.run_title,
         uuid_of=uuid_of,
     )
     return environment

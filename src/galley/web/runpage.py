@@ -127,6 +127,12 @@ class RunPage:
         ended_short = self.run.state in {RunState.FAILED, RunState.CANCELED}
         return ended_short and self.run.resumed_by is None
 
+    @property
+    def why(self) -> str:
+        """Why the run ended as it did, without the words that name its first failed step."""
+        named = f"Step {self.first_failure.key} failed: " if self.first_failure else ""
+        return self.run.reason.removeprefix(named)
+
     def step_key(self, step_id: int) -> str:
         """The name of the step with this id, or nothing when it is unknown."""
         return next((s.key for s in self.detail.steps if s.id == step_id), "")

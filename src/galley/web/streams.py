@@ -29,6 +29,8 @@ RECHECK_S = 1.0
 """How soon a watcher who may no longer watch is cut off."""
 HEARTBEAT_S = 15.0
 _EVENTS_AT_ONCE = 500
+_REST = 3
+"""A stream rests this many times as long as its last look took: large runs starve nobody."""
 _EVENT_ID = re.compile(r"(\d{1,18});([\d:,]*)")
 
 Recheck = Callable[[], bool]
@@ -66,11 +68,14 @@ async def watch_run(visit: Visit, recheck: Recheck) -> AsyncIterator[bytes]:
     with _wakened_by(visit.services.feed, watcher.detail.run.id) as bell:
         yield sse("hello", visit.now.isoformat(), watcher.event_id)
         while True:
+            began = asyncio.get_running_loop().time()
             news = await run_in_threadpool(watcher.look)
+            took_s = asyncio.get_running_loop().time() - began
             for event, data in news:
                 yield sse(event, data, watcher.event_id)
             if news and news[-1][0] == "end":
                 return
+            await asyncio.sleep(took_s * _REST)
             rung = await bell.wait(LOOK_S)
             since_check_s += LOOK_S
             quiet_s = 0.0 if news else quiet_s + LOOK_S

@@ -6,7 +6,7 @@ from starlette.testclient import TestClient
 
 from galley.core.identity import passwords
 
-from . import samples
+from . import inert, samples
 from .world import EMAIL, PASSWORD, World
 
 ORIGIN = "http://127.0.0.1:8080"
@@ -17,6 +17,14 @@ class Browser(TestClient):
 
     def __init__(self, app, **kwargs):
         super().__init__(app, base_url=ORIGIN, follow_redirects=False, **kwargs)
+
+    def request(self, *args, **kwargs):
+        """Every page that any test sees must be inert, whatever names and texts it shows."""
+        answer = super().request(*args, **kwargs)
+        is_page = answer.headers.get("content-type", "").startswith("text/html")
+        if is_page and "content-disposition" not in answer.headers:
+            assert inert.faults_of(answer.text) == []
+        return answer
 
     def csrf(self, path="/runs"):
         page = self.get(path).text

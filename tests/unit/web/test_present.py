@@ -46,6 +46,7 @@ def test_durations_read_in_the_unit_that_fits(seconds, text):
         (7300, "2 h ago"),
         (200_000, "2 d ago"),
         (-7300, "in 2 h"),
+        (-90 * 86_400 + 9, "in 90 d"),
     ],
 )
 def test_moments_read_as_how_long_ago(before_s, text):

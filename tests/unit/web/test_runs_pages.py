@@ -1,4 +1,3 @@
-import asyncio
 import dataclasses
 import html
 from datetime import timedelta
@@ -7,12 +6,12 @@ import pytest
 
 from galley.core.runs import messages as msg
 from galley.core.runs.states import RunState
-from galley.core.runs.task import CheckResult
 from galley.kit.ids import uuid_of
 from galley.web import streams
 
 from . import samples
 from .conftest import Browser
+from .streaming import read_stream
 
 EVIL = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
 
@@ -160,53 +159,6 @@ def test_a_renewal_of_a_run_gets_the_parts_without_the_log(ada, run):
     assert "log-lines" not in part
 
 
-def test_hostile_names_and_lines_are_text_everywhere(world, ada):
-    world.add_kitchen("production")
-    detail = samples.run_detail(RunState.RUNNING)
-    step = dataclasses.replace(
-        detail.steps[-1],
-        key=EVIL,
-        checks=(
-            CheckResult(EVIL, "failed", "stop", EVIL, EVIL, EVIL, ("source", EVIL), EVIL),
-            CheckResult(EVIL, "passed", "log", EVIL),
-        ),
-        reason=EVIL,
-        exports={EVIL: EVIL},
-        started_at=samples.START,
-    )
-    plan_step = detail.plan.steps[-1]
-    plan = type(detail.plan)(
-        source=detail.plan.source,
-        steps=(*detail.plan.steps[:-1], type(plan_step)(EVIL, EVIL, title=EVIL)),
-        variables={EVIL: {EVIL: EVIL}},
-        origins={EVIL: EVIL},
-    )
-    artifact = dataclasses.replace(detail.artifacts[0], name=EVIL, media_type=EVIL)
-    run = dataclasses.replace(detail.run, reason=EVIL, created_by_login=EVIL, source_date=EVIL)
-    order = dataclasses.replace(
-        detail.order, source_path=EVIL, variation=EVIL, created_by_login=EVIL, origin=EVIL
-    )
-    world.add_run(
-        dataclasses.replace(
-            detail,
-            run=run,
-            order=order,
-            plan=plan,
-            steps=(*detail.steps[:-1], step),
-            artifacts=(artifact,),
-        )
-    )
-    world.write_log(run.id, step.attempts[0].id, [f"2026-11-23T22:58:00.000000Z O {EVIL}"])
-    world.write_log(
-        run.id, detail.steps[0].attempts[0].id, [f"2026-11-23T22:58:00.000000Z I {EVIL}"]
-    )
-    for path in ("/runs", f"/runs/{run.uuid}", f"/runs/{run.uuid}/live", "/runs?recipe=" + EVIL):
-        page = ada.get(path).text
-        assert "<script>" not in page
-        assert "<img" not in page
-    assert "&lt;script&gt;" in ada.get(f"/runs/{run.uuid}").text
-
-
 LINES = [
     "2026-11-23T22:58:00.000000Z I first",
     "2026-11-23T22:58:01.000000Z D noise",
@@ -253,58 +205,6 @@ def test_artefacts_are_attachments_whatever_they_claim_to_be(world, ada):
     assert answer.headers["content-disposition"].startswith('attachment; filename="report.html"')
     assert answer.headers["content-security-policy"].startswith("sandbox")
     assert ada.get(f"/runs/{detail.run.uuid}/artifacts/999").status_code == 404
-
-
-def read_stream(world, cookie, path, *, until, act=None, headers=()):
-    """Speak ASGI to a stream until an event comes; its events as (name, id, data)."""
-
-    async def talk():
-        found, body = [], b""
-        enough = asyncio.Event()
-        status = {}
-
-        async def receive():
-            await enough.wait()
-            return {"type": "http.disconnect"}
-
-        async def send(message):
-            nonlocal body
-            if message["type"] == "http.response.start":
-                status.update(message)
-                return
-            body += message.get("body", b"")
-            while b"\n\n" in body:
-                block, _, body = body.partition(b"\n\n")
-                fields = [line.split(": ", 1) for line in block.decode().split("\n")]
-                event = {name.strip(":"): value for name, value in fields if name}
-                data = "\n".join(value for name, value in fields if name == "data")
-                found.append((event.get("event"), event.get("id"), data))
-                if act is not None:
-                    act(found)
-                if event.get("event") == until:
-                    enough.set()
-
-        raw_path, _, query = path.partition("?")
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": "1.1",
-            "method": "GET",
-            "scheme": "http",
-            "path": raw_path,
-            "raw_path": raw_path.encode(),
-            "query_string": query.encode(),
-            "root_path": "",
-            "headers": [(b"host", b"127.0.0.1:8080"), (b"cookie", b"galley=" + cookie.encode())]
-            + [(name.encode(), value.encode()) for name, value in headers],
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 8080),
-        }
-        async with asyncio.timeout(20):
-            await world.app(scope, receive, send)
-        return status["status"], found
-
-    return asyncio.run(talk())
 
 
 def finish(world, run):

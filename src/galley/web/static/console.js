@@ -82,6 +82,8 @@ function listen() {
   source.addEventListener("error", () => { if (mark()) mark().hidden = true; });
   document.addEventListener("htmx:after:swap", () => {
     if (mark()) mark().hidden = source.readyState !== EventSource.OPEN;
+    const title = document.querySelector("[data-title]")?.dataset.title;
+    if (title) document.title = `${title} \u00b7 Galley`;
   });
   addEventListener("pagehide", () => source.close());
 }
