@@ -201,6 +201,7 @@ class Launcher:
             log=str(log_path(folders.logs, run.id, attempt.id)),
             tree=str(folders.tree(source.tree)) if source.tree else None,
             roots=self._roots,
+            environments=str(folders.environments),
             environment=planned.environment,
             limits=planned.limits,
             timeout_s=planned.timeout_s,

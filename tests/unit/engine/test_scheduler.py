@@ -1,0 +1,163 @@
+"""Due times fire once, missed ones follow the order's policy, faults are recorded."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from tests.unit.engine.test_writer import InstantActs
+
+from galley.core.errors import Refused
+from galley.core.identity.operations import system_caller
+from galley.core.identity.policy import JUDGE
+from galley.core.projects.operations import create_recipe, seed_account
+from galley.core.runs import messages as msg
+from galley.core.runs import models
+from galley.core.runs.desk import Desk
+from galley.core.runs.plan import CompiledSource, Plan, ScheduleSpec, Source, StepPlan
+from galley.engine.scheduler import Scheduler
+from galley.engine.writer import Writer
+from galley.kit.clock import ManualClock
+from galley.kit.ids import new_uid
+from galley.storage.db import Database
+from galley.storage.git import GitStore
+
+NOON = datetime.fromisoformat("2026-11-24T12:00:00+00:00")
+
+
+class OneStep:
+    """Compiles everything to one step, or refuses."""
+
+    def __init__(self) -> None:
+        self.fault: str | None = None
+
+    def compile(self, request: Any) -> CompiledSource:
+        if self.fault is not None:
+            raise Refused(self.fault)
+        source = Source("recipe", request.project, request.path, request.variation)
+        return CompiledSource(Plan(source=source, steps=(StepPlan("a", "noop"),)))
+
+
+class Bench:
+    """A scheduler on a real database, with a clock that the test moves."""
+
+    def __init__(self, database: Database, clock: ManualClock, folder: Path) -> None:
+        repositories = GitStore(folder / "git")
+        seed_account(database, repositories, clock)
+        self.database, self.clock, self.compiler = database, clock, OneStep()
+        self.writer = Writer(database, clock)
+        self.writer.ledger.dispatcher.set_worker("local", 8)
+        self.writer.start(InstantActs(self.writer))
+        self.caller = system_caller(JUDGE)
+        with database.writing() as session:
+            create_recipe(
+                session,
+                self.caller,
+                repositories,
+                "master",
+                "rec",
+                templates={"qs1": lambda _name, _text: {"variables.json": b"{}"}},
+                clock=clock,
+            )
+        desk = Desk(database, self.writer, self.compiler, repositories, clock)  # type: ignore[arg-type]
+        self.scheduler = Scheduler(desk, self.caller)
+
+    def order(self, **schedule: Any) -> int:
+        spec = ScheduleSpec(**{"cron": "0 * * * *", **schedule})
+        order = msg.NewOrder(new_uid(), 1, "recipe", "rec", "v", "api", "master", spec)
+        made: msg.Submitted = self.writer.call(msg.SubmitOrder(order))
+        return made.order_id
+
+    def pass_time(self, **duration: float) -> int:
+        self.clock.advance(timedelta(**duration).total_seconds())
+        return self.scheduler.fire_due()
+
+    def fires(self) -> list[tuple[str, str]]:
+        fires = models.schedule_fires.c
+        with self.database.reading() as session:
+            query = sa.select(fires.due_at, fires.outcome).order_by(fires.due_at)
+            return [(f"{row.due_at:%H:%M}", row.outcome) for row in session.execute(query)]
+
+    def value(self, column: Any) -> Any:
+        with self.database.reading() as session:
+            return session.scalar(sa.select(column))
+
+
+@pytest.fixture
+def bench(database: Database, manual_clock: ManualClock, tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(database, manual_clock, tmp_path)
+    yield made
+    made.writer.stop()
+
+
+def test_a_due_time_makes_one_run_and_the_next_time_is_known(bench: Bench) -> None:
+    bench.order()
+    assert bench.pass_time(minutes=59) == 0
+    assert bench.pass_time(minutes=1) == 1
+    assert bench.scheduler.fire_due() == 0
+    assert bench.fires() == [("13:00", "fired")]
+    assert f"{bench.value(models.schedules.c.next_due_at):%H:%M}" == "14:00"
+    assert bench.value(models.runs.c.due_at).hour == 13
+
+
+def test_a_paused_order_fires_nothing_and_goes_on_with_the_next_time(bench: Bench) -> None:
+    order_id = bench.order()
+    bench.writer.call(msg.PauseOrder(order_id))
+    assert bench.pass_time(hours=2) == 0
+    later = bench.clock.now() + timedelta(hours=1)
+    bench.writer.call(msg.UnpauseOrder(order_id, later))
+    assert bench.pass_time(hours=1) == 1
+    assert bench.fires() == [("15:00", "fired")]
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ("skip", ["skipped", "skipped", "fired"]),
+        ("latest", ["skipped", "skipped", "fired"]),
+        ("all", ["fired", "fired", "fired"]),
+    ],
+)
+def test_missed_times_follow_the_policy(bench: Bench, policy: str, expected: list[str]) -> None:
+    bench.order(catch_up=policy)
+    bench.clock.advance(timedelta(hours=3, minutes=1).total_seconds())
+    while bench.scheduler.fire_due():
+        pass
+    assert [outcome for _, outcome in bench.fires()] == expected
+
+
+def test_catching_up_stops_at_its_limit(bench: Bench) -> None:
+    bench.order(catch_up="all", catch_up_limit=2)
+    bench.clock.advance(timedelta(hours=5, minutes=10).total_seconds())
+    while bench.scheduler.fire_due():
+        pass
+    assert [o for _, o in bench.fires()] == ["skipped"] * 3 + ["fired"] * 2
+
+
+def test_latest_fires_the_last_missed_time_even_when_it_is_old(bench: Bench) -> None:
+    bench.order(catch_up="latest")
+    bench.clock.advance(timedelta(hours=2, minutes=30).total_seconds())
+    while bench.scheduler.fire_due():
+        pass
+    assert bench.fires() == [("13:00", "skipped"), ("14:00", "fired")]
+
+
+def test_a_recipe_that_no_longer_compiles_is_recorded_and_the_schedule_goes_on(
+    bench: Bench,
+) -> None:
+    bench.order()
+    bench.compiler.fault = "variations.json: no variation v"
+    bench.pass_time(hours=1)
+    bench.compiler.fault = None
+    bench.pass_time(hours=1)
+    assert bench.fires() == [("13:00", "refused"), ("14:00", "fired")]
+    assert bench.value(models.schedule_fires.c.reason) == "variations.json: no variation v"
+
+
+def test_the_last_due_time_completes_the_order(bench: Bench) -> None:
+    bench.order(end_at="2026-11-24T13:30:00+00:00")
+    bench.pass_time(hours=1)
+    assert bench.value(models.orders.c.state) == "completed"
+    assert bench.value(models.schedules.c.next_due_at) is None
