@@ -14,7 +14,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -204,7 +204,10 @@ def postgres_server() -> Iterator[PostgresServer]:
             _make_template(running)
     yield running
     with _locked():
-        server.cleanup()
+        with suppress(FileNotFoundError):  # Postgres deletes files of its own while it ends
+            server.cleanup()
+        if not (folder / "data" / "postgresql.conf").exists():
+            shutil.rmtree(folder / "data", ignore_errors=True)
         if not (folder / "data").exists():
             folder.rmdir()
             _LOCK.unlink(missing_ok=True)

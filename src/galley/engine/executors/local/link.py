@@ -15,7 +15,15 @@ from galley.engine.executors.local.messages import REPORT, REQUEST, TemplateSett
 
 _END_S = 5.0
 _TEXT_BYTES = 4096
-_KEPT = frozenset({"GALLEY_FAILPOINTS", "GALLEY_TEST_CLOCK"})
+_KEPT = frozenset(
+    {
+        "GALLEY_FAILPOINTS",
+        "GALLEY_TEST_CLOCK",
+        "GALLEY_OUTBOUND_ALLOW",
+        "GALLEY_CONTAINER_ENGINE",
+        "GALLEY_ENVIRONMENTS_MAX_MB",
+    }
+)
 _SECRET_WORDS = ("SECRET", "TOKEN", "PASSWORD", "PASSWD", "CREDENTIAL", "PRIVATE_KEY")
 _SECRET_STARTS = ("GALLEY_", "AWS_", "PG")
 
