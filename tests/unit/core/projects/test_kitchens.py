@@ -1,5 +1,8 @@
 """Kitchens: who sees which, what a child takes over, and what goes and stays at the end."""
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -368,3 +371,48 @@ def test_a_kitchen_whose_branch_is_lost_says_so(kitchens: Account, ann: Caller) 
         with pytest.raises(BranchMissing, match="galley doctor") as caught:
             act()
         assert isinstance(caught.value, GalleyError)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from galley.core.identity.actors import system_caller
+from galley.core.projects import operations as projects
+from galley.core.tables import import_models
+from galley.kit.clock import SystemClock
+from galley.storage.db import Database
+from galley.storage.git import GitStore
+import_models()
+act, url, root = sys.argv[1:]
+with Database(url).writing() as session:
+    given = session, system_caller(), GitStore(Path(root))
+    if act == "open":
+        projects.create_kitchen(*given, name="dev", parent="master", clock=SystemClock())
+    else:
+        projects.delete_kitchen(*given, "dev", SystemClock())
+"""
+
+
+@pytest.mark.parametrize(
+    ("act", "point"),
+    [("open", "projects.branch_opened"), ("close", "projects.kitchen_deleted")],
+)
+def test_a_kill_on_the_way_leaves_a_kitchen_that_can_be_opened_anew(
+    kitchens: Account, ann: Caller, act: str, point: str
+) -> None:
+    if act == "close":
+        kitchens.open(ann, "dev")
+        kitchens.create_recipe(ann, "dev", "rec")
+    url = kitchens.database.url.render_as_string(hide_password=False)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, act, url, str(kitchens.repositories.root)],
+        env=os.environ | {"GALLEY_FAILPOINTS": f"{point}=kill"},
+        check=False,
+    )
+    assert done.returncode == 137
+    assert [kitchen.name for kitchen in kitchens.all(ann)] == ["master"]
+    assert kitchens.repository.tip("dev") is not None
+    kitchens.open(ann, "dev")
+    assert kitchens.repository.tip("dev") == kitchens.repository.tip("master")
+    kitchens.close(ann, "dev")
+    assert kitchens.repository.tip("dev") is None
