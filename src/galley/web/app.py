@@ -157,6 +157,8 @@ async def _stream(watches: Watches, request: Request, environment: Environment) 
             return door.admit(request, environment, session, {}).caller.is_known
 
     visit = await run_in_threadpool(enter)
+    if request.method == "HEAD":
+        return Response(media_type="text/event-stream")
     place = ExitStack()
     place.enter_context(services.streams.hold(f"user:{visit.caller.user_id}"))
     return _EventStream(watches(visit, recheck), place)

@@ -104,7 +104,7 @@ def admit(
             services.clock,
             address=call.address,
             request_id=call.request_id,
-            uses=services.uses,
+            uses=None if _is_automatic(request) else services.uses,
             judge=services.judge,
         )
     except SessionEnded:
@@ -124,6 +124,12 @@ def stranger(
     call = call_of(request)
     nobody = identity.nobody(services.judge, call.address, call.request_id)
     return Visit(request, services, environment, nobody, form=form or {})
+
+
+def _is_automatic(request: Request) -> bool:
+    """Whether an open page asks by itself: that must not keep a session from idling out."""
+    is_renewal = request.headers.get("hx-request") == "true"
+    return is_renewal or request.headers.get("accept") == "text/event-stream"
 
 
 def check_origin(visit: Visit) -> None:

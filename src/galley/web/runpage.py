@@ -1,5 +1,6 @@
 """What a run's page shows, worked out from the core's views before a template sees it. Pure."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -141,9 +142,10 @@ class RunPage:
 def compose(detail: RunDetail, now: datetime, *, step_page: int = 1) -> RunPage:
     """Work out the page; `step_page` counts from 1 and is brought into range."""
     run = detail.run
-    rows = [_row(step, run, now) for step in detail.steps]
-    pages = max(1, -(-len(rows) // STEPS_PER_PAGE))
+    pages = max(1, -(-len(detail.steps) // STEPS_PER_PAGE))
     page = min(max(1, step_page), pages)
+    shown = slice((page - 1) * STEPS_PER_PAGE, page * STEPS_PER_PAGE)
+    has_picture = len(detail.steps) <= GRAPH_STEPS
     groups = tuple(
         CheckGroup(step, tuple(sorted(step.checks, key=_urgency)))
         for step in sorted(detail.steps, key=_step_urgency)
@@ -153,8 +155,8 @@ def compose(detail: RunDetail, now: datetime, *, step_page: int = 1) -> RunPage:
         detail=detail,
         now=now,
         duration_s=elapsed_s(run.started_at, run.finished_at, now),
-        picture=_picture(rows) if len(rows) <= GRAPH_STEPS else None,
-        steps=tuple(rows[(page - 1) * STEPS_PER_PAGE : page * STEPS_PER_PAGE]),
+        picture=_picture([_row(s, run, now) for s in detail.steps]) if has_picture else None,
+        steps=tuple(_row(step, run, now) for step in detail.steps[shown]),
         step_page=page,
         step_pages=pages,
         tallies=_tally(detail.steps),
@@ -201,8 +203,8 @@ def _picture(rows: Sequence[StepRow]) -> Picture:
 
 def _tally(steps: Sequence[StepView]) -> tuple[tuple[StepState, int], ...]:
     """How many steps stand in each state, in the states' own order, none left out but zeros."""
-    counts = [(state, sum(step.state is state for step in steps)) for state in StepState]
-    return tuple((state, count) for state, count in counts if count)
+    counts = Counter(step.state for step in steps)
+    return tuple((state, counts[state]) for state in StepState if counts[state])
 
 
 def _check_tally(steps: Sequence[StepView]) -> Mapping[str, int]:

@@ -152,6 +152,18 @@ def test_an_idle_session_ends(world, ada):
     assert ada.get("/runs").status_code == 303
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [({}, 200), ({"hx-request": "true"}, 303), ({"accept": "text/event-stream"}, 303)],
+)
+def test_an_open_page_alone_does_not_keep_a_session_alive(world, ada, headers, status):
+    world.clock.advance(timedelta(hours=7).total_seconds())
+    assert ada.head("/runs/stream", headers=headers).status_code == 200
+    world.services.uses.flush(world.database)
+    world.clock.advance(timedelta(hours=7).total_seconds())
+    assert ada.get("/runs").status_code == status
+
+
 def test_a_disabled_user_is_out_at_once(world, ada):
     world.add_user("bob@example.org")
     with world.database.writing() as session:

@@ -78,6 +78,7 @@ class World:
             logs=folder / "logs",
             limiter=RateLimiter(12_000, 2000, clock.monotonic),
             actions=ACTIONS,
+            uses=identity.UseLog(clock),
         )
         self.app = make_app(self.services)
 
