@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from galley.core.errors import GalleyError, Invalid, TooLarge
+from galley.wire.errors import note_refusal
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
@@ -62,6 +63,7 @@ class LenientBody:
         except ClientDisconnect:
             return
         except GalleyError as error:
+            note_refusal(scope, error)
             response = self._render(error)
             if isinstance(error, TooLarge):
                 response.headers["Connection"] = "close"

@@ -21,7 +21,7 @@ from galley.core.caller import Caller
 from galley.core.errors import GalleyError, Invalid, TooLarge
 from galley.settings import Limits
 from galley.wire.call import Call, attach
-from galley.wire.errors import internal_text
+from galley.wire.errors import internal_text, note_refusal
 from galley.wire.limits import KnownCredentials, RateLimiter
 from galley.wire.metrics import Metrics
 from galley.wire.proxies import TrustedProxies
@@ -132,6 +132,7 @@ class Edge:
             if passage.is_slow and not passage.has_started:
                 await self._timed_out(scope, receive, send, passage)
         except GalleyError as error:
+            note_refusal(scope, error)
             await self._shapes.refuse(scope, error)(scope, receive, outward)
         except ClientDisconnect:
             if passage.is_slow and not passage.has_started:

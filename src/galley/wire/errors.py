@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from galley.core.errors import (
     Conflict,
@@ -116,7 +117,7 @@ def install_errors(
 
     async def on_galley(request: Request, error: Exception) -> Response:
         assert isinstance(error, GalleyError)  # noqa: S101 - registered for nothing else
-        _note_refusal(request, error)
+        note_refusal(request.scope, error)
         return render(error)
 
     async def on_http(_request: Request, error: Exception) -> Response:
@@ -151,9 +152,9 @@ def install_errors(
     app.add_exception_handler(Exception, on_bug)
 
 
-def _note_refusal(request: Request, error: GalleyError) -> None:
+def note_refusal(scope: Scope, error: GalleyError) -> None:
     """Tell the operator why somebody was refused, whatever the surface shows of it."""
-    call = call_of(request)
+    call = call_of(scope)
     log.info(
         "refused",
         request_id=call.request_id,
@@ -161,7 +162,7 @@ def _note_refusal(request: Request, error: GalleyError) -> None:
         kind=error.kind.value,
         issues=[f"{issue.file}: {issue.description}" for issue in error.issues[:5]],
         method=call.method,
-        route=call.route or request.url.path,
+        route=call.route or scope["path"],
         user=call.caller.login if call.caller else None,
         address=call.address,
     )
