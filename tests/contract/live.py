@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -32,13 +31,6 @@ NO_RATES = {
     for name in ("REQUESTS_PER_MINUTE", "REQUEST_BURST", "ANONYMOUS_PER_MINUTE", "ANONYMOUS_BURST")
 }
 """For tests that call faster than any client; that the rates hold is tested elsewhere."""
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until(look: Callable[[], Any], *, seconds: float = 60, what: str = "it") -> Any:
@@ -162,8 +154,7 @@ def serve(data: Path, *options: str, **environment: str) -> Iterator[Live]:
     env = {k: v for k, v in os.environ.items() if not k.startswith("GALLEY_")}
     env |= {"GALLEY_DATA": str(data), **environment}
     process = subprocess.Popen(
-        [GALLEY, "serve", "--data", str(data), "--host", "127.0.0.1",
-         "--port", str(free_port()), *options],
+        [GALLEY, "serve", "--data", str(data), "--host", "127.0.0.1", "--port", "0", *options],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env,
         start_new_session=True,
     )  # fmt: skip

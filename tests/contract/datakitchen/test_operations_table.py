@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.evidence("source", "contract 3.2, 3.3, 3.5, 3.6, 3.9, their tables")
+
 ROOT = Path(__file__).resolve().parents[3]
 HERE = Path(__file__).parent
 OPERATIONS = tomllib.loads((ROOT / "src/galley/dialects/datakitchen/operations.toml").read_text())[
