@@ -326,3 +326,15 @@ def test_a_resumed_run_links_both_ways(world, ada):
 def test_hours_in_the_future_break_nothing(world, ada, run):
     world.clock.advance(-timedelta(days=2).total_seconds())
     assert ada.get("/runs").status_code == 200
+
+
+def test_a_run_outlives_its_kitchen_for_administrators(world, ada):
+    add_list(world, 1, kitchen="gone")
+    uuid = samples.run_view(1, RunState.SUCCEEDED).uuid
+    assert uuid in ada.get("/runs").text
+    assert ada.get(f"/runs/{uuid}").status_code == 200
+    world.add_user("bob@example.org", roles=("member",))
+    with Browser(world.app) as bob:
+        bob.sign_in("bob@example.org")
+        assert uuid not in bob.get("/runs").text
+        assert bob.get(f"/runs/{uuid}").status_code == 404

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from galley.core.errors import NotFound
 from galley.core.projects import operations as projects
 from galley.core.runs import operations, reading
+from galley.core.runs.gate import KitchenGate
 from galley.core.runs.states import RunState
 from galley.core.runs.views import RunFilter, RunView
 from galley.kit.pages import PageRequest
@@ -138,23 +139,15 @@ def run_key(visit: Visit) -> str:
 def _compose(visit: Visit, session: Session) -> tuple[RunPage, dict[str, Any]]:
     detail = reading.run_detail(session, visit.caller, run_key(visit))
     page = compose(detail, visit.now, step_page=_page_number(visit.query.get("steps", "")))
-    run = page.run
+    run, gate = page.run, KitchenGate(session, visit.caller)
     return page, {
         "section": "runs",
-        "may_stop": _may(visit, session, "run.stop", run),
-        "may_resume": _may(visit, session, "run.resume", run),
+        "may_stop": gate.admits(run.kitchen, "run.stop"),
+        "may_resume": gate.admits(run.kitchen, "run.resume"),
         "resumed_from": _resumed_from(visit, session, run),
         "stream_link": _with_log_choice(visit, f"/runs/{run.uuid}/stream"),
         "renew_link": f"/runs/{run.uuid}/live?steps={page.step_page}",
     }
-
-
-def _may(visit: Visit, session: Session, action: str, run: RunView) -> bool:
-    try:
-        kitchen = projects.get_kitchen(session, visit.caller, run.kitchen or "")
-    except NotFound:
-        return False
-    return visit.caller.may(action, kitchen)
 
 
 def _resumed_from(visit: Visit, session: Session, run: RunView) -> str | None:
