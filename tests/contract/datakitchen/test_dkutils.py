@@ -206,3 +206,40 @@ def test_a_wrong_password_is_an_http_error(live, tmp_path):
     )  # fmt: skip
     assert done.returncode == 1
     assert "HTTPError: 401" in done.stderr
+
+
+def test_a_client_from_the_command_lines_own_settings(live, dkutils, demo, tmp_path):
+    address, _, port = live.base.rpartition(":")
+    context = tmp_path / ".dk" / "default"
+    context.mkdir(parents=True)
+    (context / "config.json").write_text(
+        json.dumps(
+            {
+                "dk-cloud-ip": address,
+                "dk-cloud-port": port,
+                "dk-cloud-username": MEMBER,
+                "dk-cloud-password": PASSWORD,
+            }
+        )
+    )
+    (recipes,) = dkutils(
+        """
+from dkutils.datakitchen_api.datakitchen_client import create_using_context
+other = create_using_context("default", kitchen=facts["kitchen"])
+show(other.get_recipes())
+"""
+    )
+    assert recipes == ["demo"]
+
+
+def test_tests_of_recipes_are_found(dkutils):
+    (found,) = dkutils(
+        """
+import datetime
+from dkutils.datakitchen_api.tests_utils import get_test_infos
+show([str(vars(info) if hasattr(info, "__dict__") else info)
+      for info in get_test_infos(client, datetime.datetime.now(), ["demo"])])
+"""
+    )
+    assert any("enough" in info for info in found)
+    assert any("plenty" in info for info in found)

@@ -121,6 +121,9 @@ def test_files_can_be_chosen(member, demo):
     assert paths_of(some["recipes"]["demo"]) == {
         "variations.json", "gate/description.json", "gate/notebook.json"
     }  # fmt: skip
+    assert set(some["recipes"]["demo"]) == {"demo", "demo/gate"}
+    deep = member.good("POST", path, {"recipe-files": ["gate/notebook.json"]})
+    assert set(deep["recipes"]["demo"]) == {"demo/gate"}
     none = member.good("POST", path, {"recipe-files": ["nothing.txt"]})
     assert none["recipes"] == {}
     whole = member.good("POST", path, {"recipe-files": None, "include-recipe-tree": True})

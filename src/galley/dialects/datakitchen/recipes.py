@@ -4,7 +4,7 @@ Files are stored as they come: nothing is re-formatted, so `formatted_files` is 
 """
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body
 from sqlalchemy.orm import Session
@@ -44,11 +44,10 @@ def get_recipe(
     found = projects.recipe_files(session, caller, services.repositories, kitchen, recipe)
     chosen = trees.matching(found.files, wanted.files)
     shown = {path: (found.shas[path], found.files[path]) for path in chosen}
-    keep = wanted.files is None or shown
-    answer = {
-        "ORIG_HEAD": found.commit,
-        "recipes": {recipe: trees.tree(recipe, shown)} if keep else {},
-    }
+    tree = trees.tree(recipe, shown)
+    if wanted.files is not None:
+        tree = trees.filled(tree)
+    answer: dict[str, Any] = {"ORIG_HEAD": found.commit, "recipes": {recipe: tree} if tree else {}}
     if wanted.with_tree:
         answer["recipe-tree"] = {recipe: _bare_tree(recipe, found)}
     return ok(answer)

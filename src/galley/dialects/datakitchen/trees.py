@@ -81,6 +81,14 @@ def tree(recipe: str, files: Mapping[str, tuple[str, bytes | None]]) -> Tree:
     return found
 
 
+def filled(shown: Tree) -> Tree:
+    """The tree without its empty directories: what clients expect where they chose files.
+
+    Source: DKUtils 2.11.6, tests_utils.extract_tests_from_files takes each for a node.
+    """
+    return {directory: entries for directory, entries in shown.items() if entries}
+
+
 def _entry(path: str, name: str, sha: str, content: bytes | None) -> dict[str, Any]:
     if content is None:
         return {"filename": name, "sha": sha}

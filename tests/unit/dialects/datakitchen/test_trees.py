@@ -58,3 +58,9 @@ def test_patterns_choose_files():
     assert trees.matching(paths, ["description.json"]) == ["description.json"]
     assert trees.matching(paths, ["deep\\er\\q.sql"]) == ["deep/er/q.sql"]
     assert trees.matching(paths, ["nothing"]) == []
+
+
+def test_where_files_were_chosen_empty_directories_are_left_out():
+    shown = trees.tree("demo", {"deep/er/q.sql": ("s", b"x")})
+    assert set(shown) == {"demo", "demo/deep", "demo/deep/er"}
+    assert set(trees.filled(shown)) == {"demo/deep/er"}
