@@ -2,9 +2,9 @@ import re
 
 import httpx2
 from playwright.sync_api import expect
-from tests.contract.live import until
+from tests.contract.live import serve, until
 
-from .conftest import sign_in
+from .conftest import EMAIL, Site, sign_in
 from .recipe import EVIL
 from .wire import Cable
 
@@ -126,3 +126,21 @@ def whole_log(site, page, run):
     cookies = {cookie["name"]: cookie["value"] for cookie in page.context.cookies()}
     with httpx2.Client(trust_env=False, cookies=cookies) as client:
         return client.get(f"{site.base}/runs/{run}/log").text
+
+
+def test_a_page_outlives_a_restart_of_the_server(tmp_path, page, free_port):
+    port = str(free_port())
+    with serve(tmp_path / "data", "--port", port) as live:
+        live.add_user(EMAIL, admin=True)
+        site = Site(live)
+        run = site.order("restart")
+        sign_in(page, site.base)
+        page.goto(f"{site.base}/runs/{run}")
+        log = page.locator("#log-lines")
+        expect(log).to_contain_text("the gate is shut")
+    expect(page.locator("#live-mark")).to_be_hidden()
+    with serve(tmp_path / "data", "--port", port) as live:
+        Site(live).gate("restart").write_text("")
+        expect(log).to_contain_text("the gate is open", timeout=30_000)
+        expect(page.locator("#run-head")).to_contain_text("Succeeded", timeout=30_000)
+        assert log.inner_text().count("the gate is shut") == 1
