@@ -234,3 +234,35 @@ def test_an_unknown_variation_reads_well(dk, demo):
     assert done.returncode == 1
     assert "no_such_variation" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_recipes_are_copied_and_deleted_and_kitchens_got_whole(dk, demo, tmp_path):
+    dk.good("recipe-copy", "-k", demo.kitchen, "demo", "twin")
+    dk.good("kitchen-get", demo.kitchen, "--all")
+    assert (tmp_path / demo.kitchen / "demo" / "gate" / "notebook.json").is_file()
+    assert (tmp_path / demo.kitchen / "twin" / "variations.json").is_file()
+    listing = dk.good("recipe-variation-list", "-k", demo.kitchen, "-r", "demo")
+    assert {"v1", "daily", "slow"} <= set(re.findall(r"\w+", listing))
+    dk.good("recipe-delete", "-k", demo.kitchen, "-y", "twin")
+    shown = demo.api.good("GET", f"/v2/kitchen/recipenames/{demo.kitchen}")
+    assert shown == {"recipes": ["demo"]}
+
+
+def test_a_scheduled_variation_is_run_now(dk, demo):
+    shown = dk.good("order-run", "-y", "-k", demo.kitchen, "-r", "demo", "--now", "daily")
+    order = re.search(rf"Order ID is: ({UUID})", shown)[1]
+    assert demo.ended(order)["status"] == "COMPLETED_SERVING"
+    entry = demo.api.good("GET", f"/v2/order/status/{demo.kitchen}")["orders"][0]
+    assert entry["schedule"] == "now"
+
+
+def test_the_configuration_is_listed(dk):
+    shown = dk.good("config-list")
+    assert MEMBER in shown
+
+
+def test_what_is_not_built_yet_ends_with_a_readable_error(dk, kitchen):
+    done = dk.call("kitchen-history", "-k", kitchen, "-c", "5")
+    assert done.returncode == 1
+    assert "not built yet" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

@@ -243,3 +243,32 @@ show([str(vars(info) if hasattr(info, "__dict__") else info)
     )
     assert any("enough" in info for info in found)
     assert any("plenty" in info for info in found)
+
+
+def test_a_kitchen_is_made_compared_and_deleted(dkutils, demo, admin):
+    child = f"{demo.kitchen}_child"
+    parent, differences, kitchens = dkutils(
+        f"""
+client.update_overrides({{"region": "us"}})
+made = client.create_kitchen({child!r}, "made by a library")
+show(made.parent_name)
+client.kitchen = {child!r}
+client.update_overrides({{"region": "eu"}})
+show(str(vars(client.compare_overrides(other=facts["kitchen"]))))
+made.delete()
+show(client.get_kitchens())
+"""
+    )
+    assert parent == demo.kitchen
+    assert "region" in json.dumps(differences)
+    assert child not in kitchens
+    assert admin.call("GET", f"/v2/kitchen/{child}").status == 400
+
+
+def test_orders_and_runs_are_deleted(dkutils, demo):
+    order = demo.order()
+    run = demo.ended(order)["hid"]
+    dkutils(f"client.delete_order_run({run!r})")
+    assert demo.runs(order) == []
+    dkutils(f"client.delete_order({order!r})")
+    assert demo.api.good("GET", f"/v2/order/status/{demo.kitchen}")["orders"] == []
