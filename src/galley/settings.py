@@ -125,6 +125,9 @@ class Settings(BaseSettings):
     keep_days: int | None = Field(
         default=92, ge=1, description="How long finished orders and runs are kept."
     )
+    keep_work_days: int = Field(
+        default=7, ge=0, description="How long the files that a finished run's steps shared stay."
+    )
     smtp_host: str | None = Field(
         default=None, description="The mail server for alerts; without it no mail is sent."
     )

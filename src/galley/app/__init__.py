@@ -163,7 +163,13 @@ def _threads_of_leader(runtime: Runtime, store: Store) -> list[Any]:
     )
     scheduler = Scheduler(runtime.services.desk, identity.system_caller(JUDGE))
     sweeper = Sweeper(
-        store.database, runtime.writer, store.folders, store.clock, keep_days=settings.keep_days
+        store.database,
+        runtime.writer,
+        store.folders,
+        store.blobs,
+        store.clock,
+        keep_days=settings.keep_days,
+        keep_work_days=settings.keep_work_days,
     )
     return [mailer, scheduler, sweeper]
 

@@ -35,8 +35,13 @@ def make_chores(services: Services) -> list[Chore]:
             audit.purge(session, before=now - audit.RETENTION)
             log.info("audit_anchor", anchor=str(audit.anchor(session, at=now)))
 
+    def tidy() -> None:
+        for project in services.repositories.projects():
+            services.repositories.repository(project).tidy()
+
     return [
         Chore("uses", _USES_S, flush_uses, at_end=True),
         Chore("forget", _HOUR_S, forget),
         Chore("audit", _DAY_S, keep_books),
+        Chore("repositories", _DAY_S, tidy, after_s=_HOUR_S),
     ]

@@ -44,9 +44,9 @@ class Folders:
         """An attempt's own folder."""
         return self.attempts / str(run_id) / str(attempt_id)
 
-    def run_work(self, run_id: int) -> Path:
-        """A run's shared folder."""
-        return self.work / str(run_id)
+    def run_work(self, work_id: int) -> Path:
+        """The folder that the steps of a run share, and of the runs that go on with it."""
+        return self.work / str(work_id)
 
     def tree(self, tree_id: str) -> Path:
         """A checked-out tree."""

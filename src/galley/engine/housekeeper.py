@@ -15,22 +15,25 @@ log = structlog.get_logger("galley.housekeeper")
 class Chore:
     """Something to do every so often. An error is logged, and the chore comes round again.
 
-    `at_end`: do it once more when the server stops, because something may wait for it.
+    `after_s` is when it is done first, counted from the start. `at_end`: do it once more when the
+    server stops, because something may wait for it.
     """
 
     name: str
     every_s: float
     do: Callable[[], object]
     at_end: bool = False
+    after_s: float = 0.0
 
 
 class Housekeeper:
-    """Does the chores, each for the first time right after the start."""
+    """Does the chores, each for the first time after its own delay."""
 
     def __init__(self, chores: Sequence[Chore], clock: Clock) -> None:
         self._chores = tuple(chores)
         self._clock = clock
-        self._due = dict.fromkeys((chore.name for chore in self._chores), clock.monotonic())
+        start = clock.monotonic()
+        self._due = {chore.name: start + chore.after_s for chore in self._chores}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="galley-housekeeper", daemon=True)
 

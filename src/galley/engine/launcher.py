@@ -4,6 +4,7 @@ What is quick happens in the writer's thread; looking up secrets, checking out a
 storing staged files happen in a small pool, and failures there come back as the attempt's end.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -82,11 +83,14 @@ class Launcher:
             executor.cancel(str(attempt_id))
 
     def remove(self, run_id: int) -> None:
-        """Delete the run's logs and folders; see `writer.Acts`."""
+        """Delete the run's logs and control files; see `writer.Acts`.
+
+        The shared folder may belong to a chain of resumed runs: the sweeper looks after it.
+        """
         folders = self._folders
         self._pool.submit(
             _remove_folders,
-            [base / str(run_id) for base in (folders.logs, folders.attempts, folders.work)],
+            [base / str(run_id) for base in (folders.logs, folders.attempts)],
         )
 
     def mail(self) -> None:
@@ -120,7 +124,7 @@ class Launcher:
         written = (run.plan.variables, task.body, task.text)
         references = frozenset(find_references(written))
         tree = run.plan.source.tree
-        if references or (tree and not Path(task.tree or "").is_dir()):
+        if references or (tree and not _is_fresh(task.tree)):
             self._pool.submit(self._prepare, run, step, task, references, adopt=adopt)
         else:
             self._hand_over(step, task, adopt=adopt)
@@ -180,7 +184,7 @@ class Launcher:
     def _task(self, run: LiveRun, step: LiveStep) -> Task:
         source, attempt, planned = run.plan.source, step.attempt, step.plan
         folders = self._folders
-        work = str(folders.run_work(run.id))
+        work = str(folders.run_work(run.work_id))
         facts = run_variables(run, step, work)
         return Task(
             key=str(attempt.id),
@@ -207,6 +211,15 @@ class Launcher:
             timeout_s=planned.timeout_s,
             tags=planned.tags,
         )
+
+
+def _is_fresh(tree: str | None) -> bool:
+    """Whether the checked-out tree is there; then it is marked as used just now."""
+    try:
+        os.utime(tree or "")
+    except OSError:
+        return False
+    return True
 
 
 def _remove_folders(folders: list[Path]) -> None:

@@ -2,8 +2,10 @@
 
 import shutil
 import threading
-from datetime import timedelta
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 import structlog
@@ -11,13 +13,17 @@ import structlog
 from galley.core.runs import messages as msg
 from galley.core.runs import models
 from galley.core.runs.ports import RunWriter
-from galley.core.runs.states import OrderState, RunState
+from galley.core.runs.states import RUN_FINAL, OrderState
 from galley.engine.folders import Folders
 from galley.kit.clock import Clock
+from galley.storage.blobs import BlobStore
 from galley.storage.db import Database
 
 _EVERY_S = 3_600.0
 _BATCH = 200
+_UNUSED_TREE = timedelta(days=7)
+_LOOSE_BLOB = timedelta(days=2)  # longer than a backup takes: it copies blobs after the rows
+_ENDED = [OrderState.COMPLETED, OrderState.FAILED, OrderState.STOPPED]
 log = structlog.get_logger("galley.sweeper")
 
 
@@ -25,7 +31,9 @@ class Sweeper:
     """One thread that looks around every hour.
 
     `keep_days` is how long finished orders and runs are kept; None keeps them for good.
-    Source of the product's own default of three months: contract section 1, "Retention".
+    `keep_work_days` is how long the files that a finished run's steps shared stay; its results
+    are kept apart, as blobs, as long as the run. Source of the product's own default of three
+    months: contract section 1, "Retention".
     """
 
     def __init__(
@@ -33,15 +41,19 @@ class Sweeper:
         database: Database,
         writer: RunWriter,
         folders: Folders,
+        blobs: BlobStore,
         clock: Clock,
         *,
         keep_days: int | None,
+        keep_work_days: int,
     ) -> None:
         self._database = database
         self._writer = writer
         self._folders = folders
+        self._blobs = blobs
         self._clock = clock
         self._keep_days = keep_days
+        self._keep_work_days = keep_work_days
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="galley-sweeper", daemon=True)
 
@@ -56,25 +68,25 @@ class Sweeper:
             self._thread.join(10)
 
     def sweep(self) -> int:
-        """Remove old orders and old runs of living ones, then stray folders; how many went."""
+        """Remove old orders, runs of living ones, and files that nobody needs; how many."""
         gone = self._sweep_rows() if self._keep_days is not None else 0
-        return gone + self._sweep_folders()
+        gone += self._sweep_runs_folders() + self._sweep_work() + self._sweep_trees()
+        return gone + self._sweep_blobs()
 
     def _sweep_rows(self) -> int:
         before = self._clock.now() - timedelta(days=self._keep_days or 0)
         orders, runs = models.orders.c, models.runs.c
-        ended = [OrderState.COMPLETED, OrderState.FAILED, OrderState.STOPPED]
         with self._database.reading() as session:
             old_orders = session.scalars(
                 sa.select(orders.id)
-                .where(orders.state.in_(ended), orders.updated_at < before)
+                .where(orders.state.in_(_ENDED), orders.updated_at < before)
                 .order_by(orders.id)
                 .limit(_BATCH)
             ).all()
             old_runs = session.scalars(
                 sa.select(runs.id)
                 .where(
-                    runs.state.in_([RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED]),
+                    runs.state.in_(RUN_FINAL),
                     runs.finished_at < before,
                     runs.order_id.not_in(old_orders),
                 )
@@ -87,30 +99,46 @@ class Sweeper:
             self._writer.call(msg.DeleteRun(run_id))
         return len(old_orders) + len(old_runs)
 
-    def _sweep_folders(self) -> int:
-        """Delete folders of runs that are no more, and half-made checkouts of a day ago."""
-        folders = self._folders
-        found = {
-            folder: int(folder.name)
-            for base in (folders.logs, folders.attempts, folders.work)
-            for folder in _children(base)
-            if folder.name.isdecimal()
-        }
-        known = self._known(set(found.values()))
-        strays = [folder for folder, run_id in found.items() if run_id not in known]
-        for folder in strays:
-            shutil.rmtree(folder, ignore_errors=True)
-        return len(strays)
+    def _sweep_runs_folders(self) -> int:
+        """Delete logs and control files of runs that are no more."""
+        found = [*_numbered(self._folders.logs), *_numbered(self._folders.attempts)]
+        known = self._among(models.runs.c.id, {number for _, number in found})
+        return _delete(folder for folder, number in found if number not in known)
 
-    def _known(self, run_ids: set[int]) -> set[int]:
-        known: set[int] = set()
-        wanted = sorted(run_ids)
+    def _sweep_work(self) -> int:
+        """Delete shared folders whose runs are gone, or ended all of them long enough ago."""
+        found = _numbered(self._folders.work)
+        runs = models.runs.c
+        since = self._clock.now() - timedelta(days=self._keep_work_days)
+        still = runs.state.not_in(RUN_FINAL) | (runs.finished_at >= since)
+        needed = self._among(runs.work_id, {number for _, number in found}, still)
+        return _delete(folder for folder, number in found if number not in needed)
+
+    def _sweep_trees(self) -> int:
+        """Delete checked-out trees that no step used for a week; they are made again at need."""
+        before = (self._clock.now() - _UNUSED_TREE).timestamp()
+        return _delete(tree for tree in _children(self._folders.trees) if _age(tree) < before)
+
+    def _sweep_blobs(self) -> int:
+        """Delete blobs that no artefact names, and half-written ones."""
+        before = self._clock.now() - _LOOSE_BLOB
+        old = {
+            blob.sha256 for blob in self._blobs.list() if blob.modified_at.astimezone(UTC) < before
+        }
+        loose = old - self._among(models.artifacts.c.sha256, old)
+        for sha256 in loose:
+            self._blobs.delete(sha256)
+        return len(loose) + self._blobs.sweep(now=self._clock.now())
+
+    def _among(self, column: Any, values: set[Any], *where: Any) -> set[Any]:
+        """Which of the values are in the column (of rows that fulfil the rest)."""
+        found: set[Any] = set()
+        wanted = sorted(values)
         with self._database.reading() as session:
             for start in range(0, len(wanted), 500):
-                some = wanted[start : start + 500]
-                query = sa.select(models.runs.c.id).where(models.runs.c.id.in_(some))
-                known.update(session.scalars(query))
-        return known
+                some = column.in_(wanted[start : start + 500])
+                found.update(session.scalars(sa.select(column).where(some, *where)))
+        return found
 
     def _serve(self) -> None:
         while not self._stop.wait(_EVERY_S):
@@ -127,3 +155,22 @@ def _children(folder: Path) -> list[Path]:
         return list(folder.iterdir())
     except FileNotFoundError:
         return []
+
+
+def _numbered(folder: Path) -> list[tuple[Path, int]]:
+    """The folders that are named by a run's number."""
+    return [(path, int(path.name)) for path in _children(folder) if path.name.isdecimal()]
+
+
+def _age(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return datetime.now(UTC).timestamp()
+
+
+def _delete(folders: Iterable[Path]) -> int:
+    gone = list(folders)
+    for folder in gone:
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(gone)

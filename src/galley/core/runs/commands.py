@@ -140,6 +140,7 @@ class Commands:
             order_id=old["order_id"],
             order=new_order_of(order),
             resumed_from=message.run_id,
+            work_id=old["work_id"],
         )
         failed = frozenset(r["key"] for r in rows if r["state"] == StepState.FAILED)
         opening.reuse_steps(

@@ -53,7 +53,10 @@ class LiveStep:
 
 @dataclass(slots=True)
 class LiveRun:
-    """A run with its steps in plan order, and the few facts of its order that decide things."""
+    """A run with its steps in plan order, and the few facts of its order that decide things.
+
+    `work_id` names the shared folder: a resumed run works on in that of the run it goes on with.
+    """
 
     id: int
     uid: str
@@ -65,6 +68,7 @@ class LiveRun:
     plan_id: int
     steps: dict[str, LiveStep]
     created_at: datetime
+    work_id: int
     state: RunState = RunState.QUEUED
     reason: str = ""
     paused: bool = False

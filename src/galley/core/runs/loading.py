@@ -144,6 +144,7 @@ def _live_run(row: Any, step_rows: list[Any], alerted: set[str]) -> LiveRun:
         plan_id=row["plan_id"],
         steps=steps,
         created_at=row["created_at"],
+        work_id=row["work_id"],
         state=RunState(row["state"]),
         reason=row["reason"],
         paused=row["paused"],

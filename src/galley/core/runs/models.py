@@ -85,6 +85,7 @@ runs = Table(
     Column("source_date", Text),
     Column("due_at", UtcTime),
     Column("resumed_from", Id),
+    Column("work_id", Id, nullable=False),  # the first run of a chain of resumed ones
     Column("resumed_by", Id),
     Column("warnings", Integer, nullable=False, default=0),
     Column("alerts", Document, nullable=False),  # event -> destinations

@@ -68,9 +68,12 @@ def add_run(
     order_id: int,
     order: NewOrder,
     resumed_from: int | None = None,
+    work_id: int | None = None,
 ) -> LiveRun:
     """The rows of a new run with its steps and first attempts, and its live form."""
     run = _live_run(turn, new, plan_id, order_id, order)
+    if work_id is not None:
+        run.work_id = work_id
     turn.changes.insert(models.runs, _run_row(turn, run, new, resumed_from))
     for step in run.steps.values():
         turn.changes.insert(models.steps, _step_row(run, step))
@@ -138,8 +141,10 @@ def _mark_done(run: LiveRun, step: LiveStep, state: StepState) -> None:
 
 
 def _live_run(turn: Turn, new: NewRun, plan_id: int, order_id: int, order: NewOrder) -> LiveRun:
+    run_id = turn.ids.take("run")
     run = LiveRun(
-        id=turn.ids.take("run"),
+        id=run_id,
+        work_id=run_id,
         uid=new.uid,
         order_id=order_id,
         order_uid=order.uid,
@@ -195,6 +200,7 @@ def _run_row(turn: Turn, run: LiveRun, new: NewRun, resumed_from: int | None) ->
         "source_date": run.source_date,
         "due_at": new.due_at,
         "resumed_from": resumed_from,
+        "work_id": run.work_id,
         "resumed_by": None,
         "warnings": 0,
         "alerts": run.alerts,

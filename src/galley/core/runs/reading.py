@@ -31,6 +31,7 @@ from galley.kit.pages import Page, PageRequest
 
 _O, _R = models.orders.c, models.runs.c
 _RESUMER = models.runs.alias("resumer")
+_UNSHOWN = {"plan_id", "cancel_reason", "lane", "lane_limit", "alerts", "work_id"}
 
 
 def find_order(session: Session, caller: Caller, uid: str, kitchen: str | None = None) -> OrderView:
@@ -189,11 +190,7 @@ def run_view(row: Any) -> RunView:
 
 
 def _run_query() -> sa.Select[Any]:
-    own = [
-        column
-        for column in models.runs.c
-        if column.name not in {"plan_id", "cancel_reason", "lane", "lane_limit", "alerts"}
-    ]
+    own = [column for column in models.runs.c if column.name not in _UNSHOWN]
     return (
         sa.select(
             *own,

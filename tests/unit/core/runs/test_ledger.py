@@ -182,6 +182,7 @@ def test_resume_keeps_what_was_finished_and_runs_the_rest(bench: LedgerBench) ->
         {"rows": 7},
     )
     assert bench.run_row(made.run_id)["resumed_by"] == again.run_id
+    assert row["work_id"] == made.run_id  # it works on in the same folder
     assert bench.order_row(made.order_id)["state"] == "completed"
     with pytest.raises(Conflict):
         bench.send(msg.ResumeRun(made.run_id or 0, msg.NewRun(uid=new_uid(), plan=chain_like())))

@@ -343,6 +343,7 @@ def upgrade() -> None:
         sa.Column(
             "resumed_from", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True
         ),
+        sa.Column("work_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column(
             "resumed_by", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True
         ),
