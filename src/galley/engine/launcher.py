@@ -6,6 +6,7 @@ storing staged files happen in a small pool, and failures there come back as the
 
 import os
 import shutil
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +24,7 @@ from galley.core.runs.ports import Executor, RunWriter
 from galley.core.runs.task import Outcome, Task
 from galley.engine.folders import Folders
 from galley.engine.runfacts import run_variables
-from galley.storage.blobs import BlobStore
+from galley.storage.blobs import BlobDamaged, BlobStore
 from galley.storage.git import GitStore
 
 log = structlog.get_logger("galley.launcher")
@@ -63,6 +64,9 @@ class Launcher:
         self._reschedule = reschedule
         self._is_remote = is_remote
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="galley-launcher")
+        self._lock = threading.Lock()
+        self._preparing: set[str] = set()
+        self._killed: set[str] = set()
 
     def close(self) -> None:
         """Let what is under way end."""
@@ -78,9 +82,14 @@ class Launcher:
 
     def kill(self, attempt_id: int, worker: str | None) -> None:
         """End the attempt on its worker; see `writer.Acts`."""
+        key = str(attempt_id)
+        with self._lock:
+            if key in self._preparing:
+                self._killed.add(key)
+                return
         executor = self._executors.get(worker or "")
         if executor is not None:
-            executor.cancel(str(attempt_id))
+            executor.cancel(key)
 
     def remove(self, run_id: int) -> None:
         """Delete the run's logs and control files; see `writer.Acts`.
@@ -125,6 +134,8 @@ class Launcher:
         references = frozenset(find_references(written))
         tree = run.plan.source.tree
         if references or (tree and not _is_fresh(task.tree)):
+            with self._lock:
+                self._preparing.add(task.key)
             self._pool.submit(self._prepare, run, step, task, references, adopt=adopt)
         else:
             self._hand_over(step, task, adopt=adopt)
@@ -153,15 +164,30 @@ class Launcher:
         except Exception:
             log.exception("launch_failed", key=task.key)
             self._refuse(task, "The server could not prepare the step; see its log.")
+        finally:
+            self._was_killed(task.key)
 
     def _hand_over(self, step: LiveStep, task: Task, *, adopt: bool) -> None:
         executor = self._executors.get(step.attempt.worker or "")
-        if executor is None:
+        was_killed = self._was_killed(task.key)
+        if was_killed and not adopt:
+            self.finished(task.key, task.fence, Outcome(state="canceled", reason="never started"))
+        elif executor is None:
             self.lost(task.key, task.fence, f"The worker {step.attempt.worker} is gone.")
         elif adopt:
             executor.adopt(task)
+            if was_killed:
+                executor.cancel(task.key)
         else:
             executor.submit(task)
+
+    def _was_killed(self, key: str) -> bool:
+        """The attempt is prepared: whether it was to be killed meanwhile (asked once)."""
+        with self._lock:
+            self._preparing.discard(key)
+            was_killed = key in self._killed
+            self._killed.discard(key)
+        return was_killed
 
     def _refuse(self, task: Task, reason: str, *, retryable: bool = True) -> None:
         outcome = Outcome(state="failed", reason=reason, retryable=retryable)
@@ -172,12 +198,20 @@ class Launcher:
         try:
             for staged in outcome.staged:
                 self._blobs.put_file(Path(staged.path), staged.sha256)
-        except (OSError, GalleyError) as error:
+        except (OSError, GalleyError, BlobDamaged) as error:
             outcome = msgspec.structs.replace(
                 outcome,
                 state="failed",
                 staged=(),
                 reason=f"The result {staged.name} could not be stored: {error}",
+            )
+        except Exception:
+            log.exception("publish_failed", key=key)
+            outcome = msgspec.structs.replace(
+                outcome,
+                state="failed",
+                staged=(),
+                reason="Its results could not be stored; see the server's log.",
             )
         self._writer.send(msg.Finished(int(key), fence, outcome))
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 import structlog
 
 from galley.core.caller import Caller
-from galley.core.errors import GalleyError
+from galley.core.errors import GalleyError, NoSpace, Unavailable
 from galley.core.runs import models, operations
 from galley.core.runs.desk import Desk
 from galley.core.runs.plan import ScheduleSpec
@@ -76,6 +76,8 @@ class Scheduler:
                 operations.fire_schedule(self._desk, self._caller, order, due)
             else:
                 operations.skip_schedule(self._desk, order, due, reason)
+        except (Unavailable, NoSpace):
+            raise  # it stays due, and is tried again shortly
         except GalleyError as error:
             log.warning("schedule_not_fired", order=order.uid, due=str(due), reason=error.message)
             operations.skip_schedule(self._desk, order, due, error.message)

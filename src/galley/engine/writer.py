@@ -14,13 +14,14 @@ from typing import Any, Protocol
 
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from galley.core.errors import Conflict, GalleyError, NoSpace, Unavailable
 from galley.core.runs import messages as msg
 from galley.core.runs.leadership import LeadershipLostError
 from galley.core.runs.ledger import Applied, Ledger
 from galley.core.runs.live import LiveRun, LiveStep
+from galley.core.runs.task import Outcome
 from galley.core.runs.turn import Turn
 from galley.kit.clock import Clock
 from galley.kit.failpoints import failpoint
@@ -106,12 +107,18 @@ class Writer:
         self._acts: Acts | None = None
         self._inbox: queue.SimpleQueue[Letter | None] = queue.SimpleQueue()
         self._carried: list[Letter] = []
+        self._ticked_at = clock.monotonic()
         self._listeners: dict[int | None, list[Callable[[int], None]]] = {}
         self._listeners_lock = threading.Lock()
         self._thread = threading.Thread(target=self._serve, name="galley-writer", daemon=True)
         self._stopping = threading.Event()
-        self.is_healthy = False
+        self._commits = False
         self.is_leading = False
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether the last transaction was kept and the thread serves."""
+        return self._commits and self._thread.is_alive()
 
     def start(self, acts: Acts) -> None:
         """Read the runs under way, adopt their attempts, and serve.
@@ -202,7 +209,11 @@ class Writer:
         try:
             letter = self._inbox.get(timeout=wait)
         except queue.Empty:
+            self._ticked_at = self._clock.monotonic()
             return batch or [Letter(msg.Tick())], False
+        if self._clock.monotonic() - self._ticked_at >= _TICK_S:
+            self._ticked_at = self._clock.monotonic()
+            batch.append(Letter(msg.Tick()))
         while True:
             if letter is None:
                 return batch, True
@@ -230,7 +241,7 @@ class Writer:
             applied = self._transact(batch)
         except LeadershipLostError:
             self._step_down(batch)
-        except IntegrityError:
+        except (IntegrityError, DataError):
             self.ledger.reset()
             self._commit_singly(batch)
         except (SQLAlchemyError, OSError) as error:
@@ -253,11 +264,9 @@ class Writer:
                 applied = self._transact([letter])
             except LeadershipLostError:
                 self._step_down([letter])
-            except IntegrityError as error:
+            except (IntegrityError, DataError) as error:
                 self.ledger.reset()
-                refusal = Conflict("Somebody else made the same change first; read it and retry.")
-                refusal.__cause__ = error
-                letter.reply.set_exception(refusal)
+                self._refuse(letter, error)
             except (SQLAlchemyError, OSError) as error:
                 self.ledger.reset()
                 self._give_back([letter], error)
@@ -267,6 +276,20 @@ class Writer:
                 letter.reply.set_exception(error)
             else:
                 self._conclude([letter], applied)
+
+    def _refuse(self, letter: Letter, error: SQLAlchemyError) -> None:
+        """The message cannot be stored: its sender is told; an attempt's end is put plainly."""
+        log.warning("not_stored", message=type(letter.message).__name__, error=str(error)[:500])
+        message = letter.message
+        if isinstance(message, msg.Finished):
+            lost = Outcome(state="failed", reason="Its result could not be stored; see the log.")
+            self._inbox.put(
+                Letter(msg.Finished(message.attempt_id, message.fence, lost), reply=letter.reply)
+            )
+            return
+        refusal = Conflict("Somebody else made the same change first; read it and retry.")
+        refusal.__cause__ = error
+        letter.reply.set_exception(refusal)
 
     def _transact(self, letters: Sequence[Letter]) -> Applied:
         guard = self._guard
@@ -293,7 +316,7 @@ class Writer:
 
     def _give_back(self, batch: list[Letter], error: Exception) -> None:
         """Nothing was kept: senders are told, executors' reports are kept for the next try."""
-        self.is_healthy = False
+        self._commits = False
         log.warning("commit_failed", error=str(error), messages=len(batch))
         for letter in batch:
             if isinstance(letter.message, _REPORTS) or letter.uid is not None:
@@ -313,7 +336,7 @@ class Writer:
 
     def _conclude(self, batch: list[Letter], applied: Applied) -> None:
         """After the commit: answers first, then acts."""
-        self.is_healthy = True
+        self._commits = True
         for letter, reply in zip(batch, applied.replies, strict=True):
             if isinstance(reply, GalleyError):
                 letter.reply.set_exception(reply)
@@ -325,20 +348,37 @@ class Writer:
         acts = self._acts
         if acts is not None:
             for run, step in turn.adoptions:
-                acts.adopt(run, step)
+                self._start(acts.adopt, run, step)
             for run, step in turn.starts:
-                acts.start(run, step)
+                self._start(acts.start, run, step)
             failpoint("writer.between_acts")
             for attempt_id, worker in turn.kills:
-                acts.kill(attempt_id, worker)
+                self._do(acts.kill, attempt_id, worker)
             for run_id in turn.removed:
-                acts.remove(run_id)
+                self._do(acts.remove, run_id)
             if turn.has_mail:
-                acts.mail()
+                self._do(acts.mail)
             if turn.has_schedules:
-                acts.reschedule()
+                self._do(acts.reschedule)
         for run_id in turn.touched:
             self.tell(run_id)
+
+    def _start(
+        self, act: Callable[[LiveRun, LiveStep], None], run: LiveRun, step: LiveStep
+    ) -> None:
+        """An attempt that cannot be handed over is lost, and comes again."""
+        attempt = step.attempt
+        if not self._do(act, run, step):
+            self.send(msg.Lost(attempt.id, attempt.fence, "the server could not start it"))
+
+    def _do(self, act: Callable[..., None], *arguments: Any) -> bool:
+        """Do it; what goes wrong is logged and ends nothing."""
+        try:
+            act(*arguments)
+        except Exception:
+            log.exception("act_failed", act=getattr(act, "__name__", str(act)))
+            return False
+        return True
 
     def tell(self, run_id: int) -> None:
         """Tell the listeners of a run that it changed."""

@@ -13,7 +13,7 @@ from galley.core.errors import Conflict, NotFound, Unavailable
 from galley.core.runs import messages as msg
 from galley.core.runs import models
 from galley.core.runs.live import LiveRun, LiveStep
-from galley.core.runs.plan import Plan, Retry, Source, StepPlan
+from galley.core.runs.plan import Plan, Retry, Source, StepPlan, Thresholds
 from galley.core.runs.task import Outcome
 from galley.engine.writer import Writer
 from galley.kit.clock import ManualClock, SystemClock
@@ -187,4 +187,51 @@ def test_a_retry_wakes_the_writer_without_any_message(database: Database) -> Non
     clock.advance(10)
     writer.send(msg.Tick()).result(10)
     assert len(acts.started) == 2
+    writer.stop()
+
+
+def test_a_result_that_cannot_be_stored_fails_its_step_and_nothing_else(
+    writer: Writer, database: Database
+) -> None:
+    acts = InstantActs(writer, finishes=False)
+    writer.start(acts)
+    made = writer.call(submit(1))
+    bad = Outcome(state="failed", reason="a byte \0 here", retryable=False)
+    writer.send(msg.Finished(*acts.started[0], bad)).result(20)
+    assert writer.call(submit(1)).run_id
+    assert writer.is_healthy
+    with database.reading() as session:
+        query = sa.select(models.runs.c.state).where(models.runs.c.id == made.run_id)
+        assert session.scalar(query) == "failed"
+
+
+def test_an_act_that_fails_ends_nothing(writer: Writer) -> None:
+    class Clumsy(InstantActs):
+        def start(self, run: LiveRun, step: LiveStep) -> None:
+            super().start(run, step)
+            if step.attempt.number == 1:
+                raise RuntimeError("clumsy")
+
+    acts = Clumsy(writer, finishes=False)
+    writer.start(acts)
+    writer.call(submit(1))
+    writer.call(msg.Tick())
+    writer.call(msg.Tick())
+    assert len(acts.started) == 2
+    assert writer.is_healthy
+
+
+def test_time_limits_are_looked_at_under_load(database: Database) -> None:
+    clock = ManualClock(SystemClock().now())
+    writer = Writer(database, clock)
+    writer.ledger.dispatcher.set_worker("local", 8)
+    acts = InstantActs(writer, finishes=False)
+    writer.start(acts)
+    limits = Thresholds(duration_s=1, stop_on_duration=True)
+    plan = Plan(source=SOURCE, steps=(StepPlan("a", "noop"),), thresholds=limits)
+    order = msg.NewOrder(new_uid(), 1, "recipe", "rec", "daily", "api", "master")
+    writer.call(msg.SubmitOrder(order, msg.NewRun(new_uid(), plan)))
+    clock.advance(5)
+    writer.call(msg.Started(10_000, 1))
+    assert acts.killed
     writer.stop()

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from galley.core.errors import Conflict, NotFound
 from galley.core.runs import messages as msg
 from galley.core.runs import models, opening, transitions
+from galley.core.runs.live import LiveRun
 from galley.core.runs.plan import ScheduleSpec
 from galley.core.runs.schedule import check_schedule
 from galley.core.runs.states import OrderState, RunState, StepState
@@ -150,9 +151,8 @@ class Commands:
             failed if message.skip_failed else frozenset(),
         )
         turn.changes.update(models.runs, message.run_id, {"resumed_by": run.id})
-        turn.changes.update(
-            models.orders, run.order_id, {"state": OrderState.ACTIVE, "updated_at": turn.now}
-        )
+        if not run.is_scheduled:
+            self._set_order(turn, run.order_id, OrderState.ACTIVE)
         self._ledger.track(run)
         transitions.open_run(turn, run)
         return msg.Submitted(run.order_id, order["uid"], run.id, run.uid)
@@ -199,26 +199,33 @@ class Commands:
     def _delete_order(self, connection: Connection, turn: Turn, message: msg.DeleteOrder) -> None:
         self._order(connection, message.order_id)
         for run in self._ledger.of_order(message.order_id):
-            transitions.cancel_run(turn, run, "The order is being deleted.")
-            self._ledger.forget(run)
+            self._abandon(turn, run, "The order is being deleted.")
         runs = models.runs
         query = sa.select(runs.c.id).where(runs.c.order_id == message.order_id)
         self._remove(connection, turn, list(connection.scalars(query)))
         connection.execute(models.orders.delete().where(models.orders.c.id == message.order_id))
 
     def _delete_orders(self, connection: Connection, turn: Turn, message: msg.DeleteOrders) -> None:
-        for order_id in message.order_ids:
+        orders = models.orders.c
+        there = sa.select(orders.id).where(orders.id.in_(message.order_ids)).order_by(orders.id)
+        for order_id in connection.scalars(there).all():
             self._delete_order(connection, turn, msg.DeleteOrder(order_id))
 
     def _delete_run(self, connection: Connection, turn: Turn, message: msg.DeleteRun) -> None:
         old = self._run(connection, message.run_id)
         run = self._ledger.find(message.run_id)
         if run is not None:
-            transitions.cancel_run(turn, run, "The run is being deleted.")
-            self._ledger.forget(run)
+            self._abandon(turn, run, "The run is being deleted.")
             if not run.is_scheduled:
                 self._set_order(turn, old["order_id"], OrderState.STOPPED)
         self._remove(connection, turn, [message.run_id])
+
+    def _abandon(self, turn: Turn, run: LiveRun, reason: str) -> None:
+        """Kill a run whose rows are about to go, and give up its place in its lane."""
+        transitions.cancel_run(turn, run, reason)
+        self._ledger.forget(run)
+        if run not in turn.ended:
+            turn.ended.append(run)
 
     def _remove(self, connection: Connection, turn: Turn, run_ids: list[int]) -> None:
         """Delete runs with all that hangs on them; their ids are never used again."""

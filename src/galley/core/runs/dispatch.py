@@ -4,7 +4,7 @@ Holds no state of its own that the ledger's rows do not imply; it is rebuilt at 
 """
 
 import heapq
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -39,7 +39,7 @@ class Dispatcher:
         self._later: list[tuple[datetime, int, LiveRun, LiveStep]] = []
         self._parked: dict[int, list[LiveStep]] = defaultdict(list)
         self._lanes: dict[str, set[int]] = defaultdict(set)
-        self._lane_queue: dict[str, deque[LiveRun]] = defaultdict(deque)
+        self._waiting: dict[str, dict[int, LiveRun]] = defaultdict(dict)
         self._workers = dict(workers or {})
         self._order = 0
 
@@ -48,6 +48,10 @@ class Dispatcher:
         known = self._workers.get(name)
         held = known.held if known else set()
         self._workers[name] = WorkerSlots(slots, frozenset(tags), held)
+
+    def knows(self, name: str) -> bool:
+        """Whether the worker is there."""
+        return name in self._workers
 
     def drop_worker(self, name: str) -> None:
         """A worker is gone; nothing new is given to it."""
@@ -110,6 +114,7 @@ class Dispatcher:
             entry = heapq.heappop(self._ready)
             run, step = entry[4], entry[5]
             if step.state is not StepState.READY or run.is_closing:
+                self._wake_lane(run)
                 continue
             if self._must_wait(run, step):
                 continue
@@ -141,30 +146,38 @@ class Dispatcher:
         limit = run.plan.max_parallel
         if run.paused or (limit is not None and run.active >= limit):
             self._parked[run.id].append(step)
+            self._wake_lane(run)
             return True
         if run.lane is None or run.lane_limit is None or run.state is not RunState.QUEUED:
             return False
         lane = self._lanes[run.lane]
         if len(lane) >= run.lane_limit and run.id not in lane:
-            if not self._parked[run.id]:
-                self._lane_queue[run.lane].append(run)
+            self._waiting[run.lane][run.id] = run
             self._parked[run.id].append(step)
             return True
         lane.add(run.id)
         return False
 
     def _leave_lane(self, run: LiveRun) -> None:
-        if run.lane is None:
+        """A run is over, or was never begun: its place in its lane is free."""
+        if run.lane is not None:
+            self._lanes[run.lane].discard(run.id)
+            self._waiting[run.lane].pop(run.id, None)
+            self._wake_lane(run)
+
+    def _wake_lane(self, run: LiveRun) -> None:
+        """Let as many waiting runs of the lane try again as it has room for, oldest first.
+
+        One too many is harmless: it waits again.
+        """
+        if run.lane is None or run.lane_limit is None:
             return
-        if run.id not in self._lanes[run.lane]:
-            return
-        self._lanes[run.lane].discard(run.id)
-        queue = self._lane_queue[run.lane]
-        while queue:
-            following = queue.popleft()
-            if not following.is_closing:
-                self.unpark(following)
-                return
+        waiting = self._waiting[run.lane]
+        room = run.lane_limit - len(self._lanes[run.lane])
+        able = [other for other in waiting.values() if not other.paused and not other.is_closing]
+        for other in able[: max(room, 0)]:
+            del waiting[other.id]
+            self.unpark(other)
 
     def _worker_for(self, step: LiveStep) -> str | None:
         wanted = frozenset(step.plan.tags)

@@ -81,6 +81,11 @@ class Ledger:
         """
         adoptions = self.load(connection) if self._ids is None else []
         turn = Turn(now, cast("Ids", self._ids), adoptions=adoptions)
+        turn.kills.extend(
+            (step.attempt.id, step.attempt.worker)
+            for run, step in adoptions
+            if run.cancel_reason is not None
+        )
         replies: list[Any] = []
         for message in messages:
             try:
@@ -189,7 +194,7 @@ class Ledger:
         """Give room to workers that live; what dead ones held is lost, and may run elsewhere."""
         for worker in message.workers:
             if worker.is_alive:
-                self.dispatcher.set_worker(worker.name, worker.slots, worker.tags)
+                self._set_worker(worker)
                 continue
             self.dispatcher.drop_worker(worker.name)
             for run in self.live_runs:
@@ -197,6 +202,16 @@ class Ledger:
                     if step.attempt.worker == worker.name:
                         reason = f"the worker {worker.name} stopped reporting"
                         self._lost(turn, msg.Lost(step.attempt.id, step.attempt.fence, reason))
+
+    def _set_worker(self, worker: msg.WorkerSeen) -> None:
+        """Note its room; one that was not known here takes up again what it holds."""
+        is_new = not self.dispatcher.knows(worker.name)
+        self.dispatcher.set_worker(worker.name, worker.slots, worker.tags)
+        if is_new:
+            for run in self._runs.values():
+                for step in run.living():
+                    if step.attempt.worker == worker.name:
+                        self.dispatcher.hold(worker.name, step.attempt.id)
 
     def _tick(self, turn: Turn, _message: msg.Tick) -> None:
         """Look at the clock: runs that take too long tell somebody, or stop."""

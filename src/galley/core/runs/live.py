@@ -31,7 +31,7 @@ class LiveStep:
     """A step with its place in the graph.
 
     `open_needs` counts the needed steps that have not ended; `is_wanted` is true as soon as one
-    edge that leads here was taken.
+    edge that leads here was taken; `losses` counts attempts that died without a word.
     """
 
     id: int
@@ -44,6 +44,7 @@ class LiveStep:
     followers: list[tuple["LiveStep", str | None]] = field(default_factory=list, repr=False)
     branches: tuple[str, ...] = ()
     exports: dict[str, Any] = field(default_factory=dict)
+    losses: int = 0
 
     @property
     def key(self) -> str:

@@ -70,7 +70,27 @@ def load_live(connection: Connection, only: Iterable[int] | None = None) -> list
     rows = connection.execute(query).mappings().all()
     steps = _steps(connection, [row["id"] for row in rows])
     alerted = _alerted(connection)
-    return [_live_run(row, steps[row["id"]], alerted[row["uid"]]) for row in rows]
+    live = [_live_run(row, steps[row["id"]], alerted[row["uid"]]) for row in rows]
+    _count_losses(connection, live)
+    return live
+
+
+def _count_losses(connection: Connection, live: list[LiveRun]) -> None:
+    """How often each step's attempts were lost so far."""
+    attempts = models.attempts.c
+    by_id = {step.id: step for run in live for step in run.steps.values()}
+    run_ids = [run.id for run in live]
+    for start in range(0, len(run_ids), 500):
+        query = (
+            sa.select(attempts.step_id, sa.func.count())
+            .where(
+                attempts.run_id.in_(run_ids[start : start + 500]),
+                attempts.state == AttemptState.LOST,
+            )
+            .group_by(attempts.step_id)
+        )
+        for step_id, count in connection.execute(query):
+            by_id[step_id].losses = count
 
 
 def _steps(connection: Connection, run_ids: list[int]) -> dict[int, list[Any]]:

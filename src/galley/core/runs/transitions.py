@@ -22,6 +22,9 @@ _ATTEMPT_OF = {
     StepState.SKIPPED: AttemptState.SKIPPED,
     StepState.UNREACHED: AttemptState.UNREACHED,
 }
+MAX_LOSSES = 5
+"""How often a step may die without a word (out of memory, a crash) before it has failed."""
+
 _jitter = Random()  # noqa: S311 - spreads retries, decides nothing
 
 
@@ -89,9 +92,14 @@ def lose_attempt(turn: Turn, run: LiveRun, step: LiveStep, reason: str) -> None:
     """The attempt is gone without a word: the step's crash policy decides."""
     run.active -= 1
     lost = Outcome(state="failed", reason=reason)
-    if run.cancel_reason is None and run.failure is None and step.plan.on_crash == "retry":
-        _replace_attempt(turn, run, step, AttemptState.LOST, reason, delay_s=0.0)
+    step.losses += 1
+    may_retry = step.plan.on_crash == "retry" and not run.is_closing
+    if may_retry and step.losses <= MAX_LOSSES:
+        delay_s = pause_s(Retry(), step.losses - 1) if step.losses > 1 else 0.0
+        _replace_attempt(turn, run, step, AttemptState.LOST, reason, delay_s=delay_s)
         return
+    if may_retry:
+        lost = Outcome(state="failed", reason=f"It was lost {step.losses} times; last: {reason}")
     state = StepState.CANCELED if run.cancel_reason is not None else StepState.FAILED
     _close_attempt(turn, step, state, lost)
     _settle(turn, run, step, state, lost)
@@ -262,11 +270,11 @@ def _close_attempt(turn: Turn, step: LiveStep, state: StepState, outcome: Outcom
 def _retry(turn: Turn, run: LiveRun, step: LiveStep, reason: str) -> bool:
     """Plan one more attempt after a failure, if the plan grants one."""
     retry = step.plan.retry
-    if run.is_closing or step.attempt.number >= retry.attempts:
+    failures = step.attempt.number - step.losses
+    if run.is_closing or failures >= retry.attempts:
         return False
-    _replace_attempt(
-        turn, run, step, AttemptState.FAILED, reason, delay_s=pause_s(retry, step.attempt.number)
-    )
+    delay_s = pause_s(retry, failures)
+    _replace_attempt(turn, run, step, AttemptState.FAILED, reason, delay_s=delay_s)
     return True
 
 

@@ -444,3 +444,97 @@ def test_events_tell_the_story_in_order(bench: LedgerBench) -> None:
     query = sa.select(models.events.c.kind).where(models.events.c.run_id == made.run_id)
     kinds = [kind for (kind,) in bench.rows(query.order_by(models.events.c.id))]
     assert kinds == ["run.queued", "run.started", "step.started", "step.finished", "run.finished"]
+
+
+def test_a_deleted_run_gives_its_place_in_the_lane_away(bench: LedgerBench) -> None:
+    lane = {"lane": "kitchen:1", "lane_limit": 1}
+    first = bench.submit(chain(1), **lane)
+    second = bench.submit(chain(1), **lane)
+    bench.send(msg.DeleteOrder(first.order_id))
+    assert bench.run_row(second.run_id)["state"] == "running"
+
+
+def test_a_run_that_paused_while_it_waited_takes_no_other_s_turn(bench: LedgerBench) -> None:
+    lane = {"lane": "kitchen:1", "lane_limit": 1}
+    bench.submit(chain(1), **lane)
+    second = bench.submit(plan(step("b")), **lane)
+    bench.send(msg.PauseRun(second.run_id or 0, paused=True))
+    bench.send(msg.PauseRun(second.run_id or 0, paused=False))
+    bench.finish("s0")
+    third = bench.submit(plan(step("c")), **lane)
+    bench.finish("b")
+    assert bench.run_row(third.run_id)["state"] == "running"
+
+
+def test_a_paused_run_at_the_head_lets_the_next_one_pass(bench: LedgerBench) -> None:
+    lane = {"lane": "kitchen:1", "lane_limit": 1}
+    bench.submit(chain(1), **lane)
+    second = bench.submit(plan(step("b")), **lane)
+    third = bench.submit(plan(step("c")), **lane)
+    bench.send(msg.PauseRun(second.run_id or 0, paused=True))
+    bench.finish("s0")
+    assert bench.run_row(third.run_id)["state"] == "running"
+    bench.finish("c")
+    bench.send(msg.PauseRun(second.run_id or 0, paused=False))
+    assert bench.alive() == ["b"]
+
+
+def test_a_cancel_reaches_attempts_that_a_restart_adopts(bench: LedgerBench) -> None:
+    made = bench.submit(chain(2))
+    bench.send(msg.StopRun(made.run_id or 0, "Stopped by ann."))
+    bench.killed.clear()
+    bench.restart()
+    assert bench.killed == [bench.living["s0"][0][0]]
+
+
+def test_deleting_orders_passes_over_what_is_gone(bench: LedgerBench) -> None:
+    one, two = bench.submit(chain(1)), bench.submit(chain(1))
+    bench.send(msg.DeleteOrders((one.order_id, 999, two.order_id)))
+    assert bench.rows(sa.select(sa.func.count()).select_from(models.orders))[0][0] == 0
+
+
+def test_resuming_a_run_leaves_its_schedule_as_it_is(bench: LedgerBench) -> None:
+    made = bench.submit(chain(1), schedule=ScheduleSpec(cron="0 6 * * *"))
+    bench.finish("s0", "failed", reason="x")
+    bench.send(msg.PauseOrder(made.order_id))
+    bench.send(msg.ResumeRun(made.run_id or 0, msg.NewRun(uid=new_uid(), plan=chain(1))))
+    assert bench.order_row(made.order_id)["state"] == "paused"
+
+
+def test_a_step_that_is_lost_again_and_again_has_failed(
+    bench: LedgerBench, manual_clock: ManualClock
+) -> None:
+    made = bench.submit(plan(step("a", retry=Retry(attempts=2, backoff_s=1))))
+    for _ in range(3):
+        bench.lose("a", "killed by signal 9")
+        manual_clock.advance(60)
+        bench.apply(msg.Tick())
+    bench.restart()
+    for _ in range(3):
+        bench.lose("a", "killed by signal 9")
+        manual_clock.advance(60)
+        bench.apply(msg.Tick())
+    row = bench.run_row(made.run_id)
+    assert row["state"] == "failed"
+    assert "lost 6 times" in row["reason"]
+
+
+def test_losses_do_not_use_up_the_retries_of_failures(
+    bench: LedgerBench, manual_clock: ManualClock
+) -> None:
+    bench.submit(plan(step("a", retry=Retry(attempts=2, backoff_s=1))))
+    bench.lose("a")
+    bench.finish("a", "failed", reason="flaky")
+    manual_clock.advance(60)
+    bench.apply(msg.Tick())
+    assert bench.alive() == ["a"]
+
+
+def test_a_worker_that_a_new_leader_meets_keeps_what_it_holds(bench: LedgerBench) -> None:
+    bench.submit(plan(*(step(f"f{i}") for i in range(6))))
+    bench.ledger.reset()
+    bench.ledger.dispatcher.drop_worker("local")
+    bench.apply(msg.Tick())
+    seen = msg.WorkerSeen("local", 4, (), is_alive=True)
+    bench.apply(msg.WorkersSeen((seen,)))
+    assert len(set(bench.started)) == 4

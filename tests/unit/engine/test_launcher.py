@@ -1,0 +1,209 @@
+"""Tasks with all they need, faults as the attempt's end, kills that are never lost."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from galley.core.errors import Refused
+from galley.core.runs import messages as msg
+from galley.core.runs.live import LiveAttempt, LiveRun, LiveStep
+from galley.core.runs.plan import Plan, Source, StepPlan
+from galley.core.runs.states import AttemptState, StepState
+from galley.core.runs.task import Outcome, Staged, Task
+from galley.engine.folders import Folders
+from galley.engine.launcher import Launcher
+from galley.kit.ids import new_uid
+from galley.storage.blobs import LocalBlobs, sha256_of
+
+WAIT_S = 20
+
+
+class Recorder:
+    """Stands for the writer, the executor and the source store at once."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+        self.submitted: list[Task] = []
+        self.adopted: list[Task] = []
+        self.cancelled: list[str] = []
+        self.heard = threading.Event()
+        self.may_check_out = threading.Event()
+        self.may_check_out.set()
+        self.is_checking_out = threading.Event()
+
+    def send(self, message: Any) -> "Future[Any]":
+        self.sent.append(message)
+        self.heard.set()
+        return Future()
+
+    def submit(self, task: Task) -> None:
+        self.submitted.append(task)
+        self.heard.set()
+
+    def adopt(self, task: Task) -> None:
+        self.adopted.append(task)
+
+    def cancel(self, key: str, *, grace_s: float = 5.0) -> None:
+        self.cancelled.append(key)
+        self.heard.set()
+
+    def repository(self, _project: str) -> "Recorder":
+        return self
+
+    def check_out(self, tree: str, into: Path) -> None:
+        self.is_checking_out.set()
+        assert self.may_check_out.wait(WAIT_S)
+        into.mkdir(parents=True)
+
+
+class Bench:
+    def __init__(self, folder: Path) -> None:
+        self.recorder = Recorder()
+        self.folders = Folders(folder)
+        self.folders.make()
+        self.blobs = LocalBlobs(folder / "blobs")
+        self.secrets: Any = lambda _run, wanted: dict.fromkeys(wanted, "s3cret")
+        self.launcher = Launcher(
+            writer=self.recorder,  # type: ignore[arg-type]
+            executors={"local": self.recorder},  # type: ignore[dict-item]
+            folders=self.folders,
+            repositories=self.recorder,  # type: ignore[arg-type]
+            blobs=self.blobs,
+            secrets=self._secrets,
+            is_remote=lambda worker: worker == "far",
+        )
+
+    def _secrets(self, run: Any, wanted: Any) -> Any:
+        return self.secrets(run, wanted)
+
+    def run(self, *, tree: str = "", worker: str = "local", **step: Any) -> Any:
+        planned = StepPlan("a", "noop", **step)
+        source = Source("recipe", "main/recipes", "rec", "v", tree=tree)
+        attempt = LiveAttempt(7, 1, AttemptState.STARTING, 3, worker)
+        live = LiveStep(5, 0, planned, attempt, StepState.RUNNING)
+        run = LiveRun(
+            id=2,
+            uid=new_uid(),
+            order_id=1,
+            order_uid=new_uid(),
+            project_id=1,
+            kitchen="master",
+            plan=Plan(source=source, steps=(planned,), variables={"limit": 3, "rows": 1}),
+            plan_id=1,
+            steps={"a": live},
+            created_at=datetime.now(UTC),
+            work_id=2,
+            exports={"rows": 9, "odd": "#{vault://from/data}"},
+        )
+        return run, live
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path / "data")
+    yield made
+    made.launcher.close()
+
+
+def test_a_task_carries_variables_with_exports_above_the_plan_s(bench: Bench) -> None:
+    bench.launcher.start(*bench.run())
+    task = bench.recorder.submitted[0]
+    assert (task.key, task.fence) == ("7", 3)
+    assert (task.variables["limit"], task.variables["rows"]) == (3, 9)
+    assert task.variables["NodeName"] == "a"
+    assert task.work == str(bench.folders.run_work(2))
+
+
+def test_secrets_are_resolved_for_what_was_written_but_not_for_data(bench: Bench) -> None:
+    bench.launcher.start(*bench.run(text={"notebook.json": '"#{vault://pg/password}"'}))
+    assert bench.recorder.heard.wait(WAIT_S)
+    assert bench.recorder.submitted[0].secrets == {"vault://pg/password": "s3cret"}
+
+
+def test_a_missing_secret_ends_the_attempt_with_its_name(bench: Bench) -> None:
+    def refuse(_run: Any, wanted: Any) -> Any:
+        raise Refused(f"No such secret: {', '.join(wanted)}.")
+
+    bench.secrets = refuse
+    bench.launcher.start(*bench.run(text={"notebook.json": '"#{vault://pg/password}"'}))
+    assert bench.recorder.heard.wait(WAIT_S)
+    (sent,) = bench.recorder.sent
+    assert sent.outcome.reason == "No such secret: vault://pg/password."
+    assert not sent.outcome.retryable
+    assert not bench.recorder.submitted
+
+
+def test_the_tree_is_checked_out_once(bench: Bench) -> None:
+    bench.launcher.start(*bench.run(tree="t1"))
+    assert bench.recorder.heard.wait(WAIT_S)
+    bench.recorder.is_checking_out.clear()
+    bench.launcher.start(*bench.run(tree="t1"))
+    assert len(bench.recorder.submitted) == 2
+    assert not bench.recorder.is_checking_out.is_set()
+
+
+def test_a_kill_during_preparation_keeps_the_step_from_starting(bench: Bench) -> None:
+    bench.recorder.may_check_out.clear()
+    bench.launcher.start(*bench.run(tree="t1"))
+    assert bench.recorder.is_checking_out.wait(WAIT_S)
+    bench.launcher.kill(7, "local")
+    bench.recorder.may_check_out.set()
+    assert bench.recorder.heard.wait(WAIT_S)
+    assert bench.recorder.sent == [
+        msg.Finished(7, 3, Outcome(state="canceled", reason="never started"))
+    ]
+    assert not bench.recorder.submitted
+
+
+def test_a_kill_during_preparation_follows_an_adoption(bench: Bench) -> None:
+    bench.recorder.may_check_out.clear()
+    bench.launcher.adopt(*bench.run(tree="t1"))
+    assert bench.recorder.is_checking_out.wait(WAIT_S)
+    bench.launcher.kill(7, "local")
+    bench.recorder.may_check_out.set()
+    assert bench.recorder.heard.wait(WAIT_S)
+    assert [task.key for task in bench.recorder.adopted] == ["7"]
+    assert bench.recorder.cancelled == ["7"]
+
+
+def test_a_later_kill_goes_straight_to_the_executor(bench: Bench) -> None:
+    bench.launcher.start(*bench.run())
+    bench.launcher.kill(7, "local")
+    bench.launcher.kill(8, "gone")
+    assert bench.recorder.cancelled == ["7"]
+
+
+def test_steps_of_other_processes_are_left_to_them_and_unknown_workers_lose_theirs(
+    bench: Bench,
+) -> None:
+    bench.launcher.start(*bench.run(worker="far"))
+    assert bench.recorder.sent == []
+    bench.launcher.start(*bench.run(worker="gone"))
+    assert bench.recorder.sent == [msg.Lost(7, 3, "The worker gone is gone.")]
+
+
+def test_results_are_stored_before_the_ledger_hears_of_them(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("fine")
+    sha256 = sha256_of(path)
+    staged = Staged("report.html", str(path), sha256, 4)
+    bench.launcher.finished("7", 3, Outcome(state="succeeded", staged=(staged,)))
+    assert bench.recorder.heard.wait(WAIT_S)
+    assert bench.recorder.sent[0].outcome.staged == (staged,)
+    assert bench.blobs.read(sha256) == b"fine"
+
+
+def test_a_result_that_changed_meanwhile_fails_the_step(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("other")
+    staged = Staged("report.html", str(path), "0" * 64, 5)
+    bench.launcher.finished("7", 3, Outcome(state="succeeded", staged=(staged,)))
+    assert bench.recorder.heard.wait(WAIT_S)
+    outcome = bench.recorder.sent[0].outcome
+    assert (outcome.state, outcome.staged) == ("failed", ())
+    assert "report.html" in outcome.reason
