@@ -42,9 +42,7 @@ def workers_of(stage: Stage) -> set[str]:
     return {row.worker for row in stage.rows(sa.select(models.attempts.c.worker)) if row.worker}
 
 
-def test_a_worker_takes_its_share_and_may_be_killed(
-    tmp_path: Path, postgres_url: str
-) -> None:
+def test_a_worker_takes_its_share_and_may_be_killed(tmp_path: Path, postgres_url: str) -> None:
     stage = Stage(tmp_path, postgres_url)
     stage.environment["GALLEY_SLOTS"] = "1"
     with stage.up() as (_, api):
