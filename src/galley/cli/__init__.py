@@ -64,9 +64,7 @@ def cli() -> None:
 def main() -> None:
     """The program `galley`. Errors that a user can mend are one line and exit status 1."""
     try:
-        cli.main(prog_name="galley", standalone_mode=False)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        sys.exit(cli.main(prog_name="galley", standalone_mode=False))
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

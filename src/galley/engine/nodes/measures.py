@@ -100,7 +100,7 @@ def _digest(name: str) -> Callable[[Place, Batch], str]:
 
 
 def _result(place: Place, batch: Batch) -> Any:
-    """A value as it is, the first value of rows, or a text."""
+    """A value as it is, the first value of rows, or a text without its last line's end."""
     import duckdb
 
     if batch.value is not None:
@@ -117,7 +117,8 @@ def _result(place: Place, batch: Batch) -> Any:
         return row[0] if row else None
     if batch.path.stat().st_size > _MAX_RESULT_BYTES:
         raise StepError(f"The data is larger than {_MAX_RESULT_BYTES} bytes, too much for a value.")
-    return batch.path.read_text(encoding="utf-8", errors="replace")
+    text = batch.path.read_text(encoding="utf-8", errors="replace")
+    return text.removesuffix("\n").removesuffix("\r")
 
 
 _MEASURES: dict[str, Callable[[Place, Batch], Any]] = {
