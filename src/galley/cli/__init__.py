@@ -91,6 +91,8 @@ def explain(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, PermissionError):
         return f"{error.filename}: permission denied. Run Galley as the user who owns it."
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {(error.strerror or str(error)).lower()}."
     if type(error).__module__.startswith(("sqlalchemy", "psycopg")):
         reason = str(getattr(error, "orig", error)).strip().splitlines()
         return f"The database does not answer: {reason[0] if reason else type(error).__name__}"

@@ -55,7 +55,11 @@ def _address(data: Path | None) -> str:
     if data is None:
         return "http://127.0.0.1:8080"
     from galley.app.addresses import address_of
+    from galley.cli.serve import ADDRESS_NAME
 
+    known = data / ADDRESS_NAME
+    if known.exists():
+        return known.read_text().strip()
     return address_of(load_settings(data=data))
 
 

@@ -16,12 +16,16 @@ import click
 
 from galley.cli.common import data_option, load_settings
 from galley.core.errors import Unavailable
+from galley.kit.files import write_atomically
 
 if TYPE_CHECKING:
     from galley.app import Runtime
     from galley.settings import Settings
 
 LOCK_NAME = "server.lock"
+ADDRESS_NAME = "server.address"
+"""Where the running server says how it is reached, for `galley connect`."""
+
 _BACKLOG = 2048
 _KEEP_ALIVE_S = 75
 
@@ -166,6 +170,8 @@ def _announce(runtime: "Runtime", port: int) -> None:
     own = settings.model_copy(update={"external_url": None})
     with runtime.services.database.writing() as session:
         setup = identity.make_setup_token(session, runtime.services.clock)
+    shown = (settings.external_url or address_of(own, port)).encode()
+    write_atomically(settings.data / ADDRESS_NAME, shown, durable=False)
     print(f"Galley is ready at {address_of(own, port)}", flush=True)
     if setup is not None:
         link = f"{address_of(settings, port)}/setup?token={setup}"

@@ -2,6 +2,8 @@
 
 import json
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -209,3 +211,24 @@ def test_the_parity_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     planned = len(surfaces[0].planned)
     total = len(surfaces[0])
     assert f"| DataKitchen | {total - planned} | {planned} | {total} |" in page
+
+
+def test_a_client_is_pointed_at_the_address_that_the_server_really_has(tmp_path: Path) -> None:
+    (tmp_path / "server.address").write_text("http://127.0.0.1:18766")
+    assert '"dk-cloud-port": "18766"' in run("connect", "dk", "--data", str(tmp_path)).output
+
+
+def test_the_program_ends_with_the_status_of_its_command(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "galley", "doctor", "--data", str(tmp_path / "nowhere")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "FAULT" in done.stdout + done.stderr
+
+
+def test_a_folder_that_cannot_be_made_is_one_line() -> None:
+    told = explain(FileNotFoundError(2, "No such file or directory", "/proc/x"))
+    assert told == "/proc/x: no such file or directory."
