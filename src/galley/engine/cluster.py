@@ -6,6 +6,7 @@ it quick; a look around every two seconds makes it sure.
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -26,6 +27,9 @@ from galley.storage.db import Database
 LEASE_S = 10.0
 BEAT_S = 2.0
 WORK = "galley_work"
+_REPORTS = (msg.Started, msg.Finished, msg.Lost)
+"""What executors tell once: kept until a leader can hear it. Everybody else may ask again."""
+
 log = structlog.get_logger("galley.cluster")
 
 
@@ -55,6 +59,8 @@ class Cluster:
         self._acts: Acts | None = None
         self._epoch: int | None = None
         self._waiting: dict[str, Future[Any]] = {}
+        self._unsent: deque[tuple[Any, Future[Any]]] = deque()
+        self._sending = threading.Lock()
         self._fed: set[str] = set()
         self._lock = threading.Lock()
         self._beating = threading.Lock()
@@ -78,10 +84,17 @@ class Cluster:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(BEAT_S + 5)
+        self._send_reports()
         if self.leads:
             self.writer.stop()
+            self._release()
+
+    def _release(self) -> None:
+        try:
             with self._database.connection() as connection:
                 leadership.release(connection, self.holder, self._epoch or 0)
+        except SQLAlchemyError as error:
+            log.warning("lease_not_released", error=str(error))
 
     def send(self, message: Any) -> "Future[Any]":
         """See `ports.RunWriter.send`: to the own writer, or through the inbox."""
@@ -134,28 +147,63 @@ class Cluster:
                 self._leave(letter.message, letter.reply)
 
     def _leave(self, message: Any, reply: "Future[Any] | None" = None) -> "Future[Any]":
-        """Put a message into the inbox; its future resolves when the leader has answered."""
+        """Put a message into the inbox; its future resolves when the leader has answered.
+
+        While the database is away a report waits here, and every beat tries again.
+        """
         reply = reply if reply is not None else Future()
+        if isinstance(message, _REPORTS):
+            self._unsent.append((message, reply))
+            self._send_reports()
+            return reply
         try:
-            with self._database.connection() as connection:
-                uid = inbox.put(connection, message, self._clock.now())
+            self._put(message, reply)
         except SQLAlchemyError:
             reply.set_exception(
                 Unavailable("The database does not answer; nothing was kept.", retry_after_s=5)
             )
-            return reply
+        return reply
+
+    def _put(self, message: Any, reply: "Future[Any]") -> None:
+        with self._database.connection() as connection:
+            uid = inbox.put(connection, message, self._clock.now())
         with self._lock:
             self._waiting[uid] = reply
         self._collect(uid)
-        return reply
+
+    def _send_reports(self) -> None:
+        """Pass on the reports that wait, oldest first; what does not go stays.
+
+        One that was kept although its commit seemed to fail goes twice, which is harmless: the
+        ledger takes an attempt's end once.
+        """
+        with self._sending:
+            while self._unsent:
+                message, reply = self._unsent[0]
+                if self.leads:
+                    self.writer.post(Letter(message, reply=reply))
+                else:
+                    try:
+                        self._put(message, reply)
+                    except SQLAlchemyError as error:
+                        log.warning("reports_wait", count=len(self._unsent), error=str(error))
+                        return
+                self._unsent.popleft()
 
     def _collect(self, uid: str) -> None:
-        """Resolve a waiting future if its reply is there."""
+        """Resolve a waiting future if its reply is there; if nobody can tell, the next beat asks.
+
+        Executors' threads come by here too, and they must not end with the database.
+        """
         with self._lock:
             if uid not in self._waiting:
                 return
-        with self._database.connection() as connection:
-            is_done, reply = inbox.read_reply(connection, uid)
+        try:
+            with self._database.connection() as connection:
+                is_done, reply = inbox.read_reply(connection, uid)
+        except SQLAlchemyError as error:
+            log.warning("reply_not_read", error=str(error))
+            return
         if not is_done:
             return
         with self._lock:
@@ -205,6 +253,7 @@ class Cluster:
     def _look_around(self) -> None:
         if self._epoch is None and self._may_lead:
             self._try_to_lead()
+        self._send_reports()
         if self.leads:
             self._feed()
             with self._database.connection() as connection:

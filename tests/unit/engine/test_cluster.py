@@ -8,13 +8,14 @@ import pytest
 import sqlalchemy as sa
 from tests.unit.engine.test_writer import InstantActs, count, submit
 
-from galley.core.errors import NotFound
-from galley.core.runs import leadership, models
+from galley.core.errors import NotFound, Unavailable
+from galley.core.runs import inbox, leadership, models
 from galley.core.runs import messages as msg
 from galley.core.runs.ports import Capabilities
 from galley.core.runs.task import Outcome
 from galley.engine.cluster import Cluster
 from galley.engine.worker import WorkerLoop
+from galley.engine.writer import Letter
 from galley.kit.clock import SystemClock
 from galley.storage.db import Database
 
@@ -177,3 +178,47 @@ def test_what_a_dead_worker_held_is_lost_and_tried_elsewhere(
         query = sa.select(models.runs.c.state).where(models.runs.c.id == made.run_id)
         assert session.scalar(query) == "succeeded"
     leader.stop()
+
+
+def test_a_report_outlives_an_absent_database(
+    join: Callable[[str], Cluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = join("a:1"), join("b:1")
+    away = sa.exc.OperationalError("insert", {}, OSError("gone"))
+
+    def fail(*_arguments: object) -> None:
+        raise away
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inbox, "put", fail)
+        patch.setattr(inbox, "read_reply", fail)
+        second._collect("nobody waits for this")
+        report = second.send(msg.Finished(999, 1, Outcome(state="succeeded")))
+        second._send_reports()
+        assert not report.done()
+        with pytest.raises(Unavailable):
+            second.call(submit())
+        handed = Letter(msg.Lost(998, 1, "gone"))
+        second.deposed([handed, Letter(msg.Tick())])
+        assert not handed.reply.done()
+    second._beat()
+    assert report.result(30) is False  # nobody knows the attempt, but the leader has heard of it
+    assert handed.reply.result(30) is False
+    assert first.leads
+
+
+def test_reports_that_wait_go_to_the_own_writer_once_it_leads(
+    join: Callable[[str], Cluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = join("a:1"), join("b:1")
+
+    def fail(*_arguments: object) -> None:
+        raise sa.exc.OperationalError("insert", {}, OSError("gone"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inbox, "put", fail)
+        report = second.send(msg.Finished(999, 1, Outcome(state="succeeded")))
+        first.stop()
+        second._beat()
+        assert second.leads
+        assert report.result(30) is False
