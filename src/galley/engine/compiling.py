@@ -28,6 +28,7 @@ from galley.core.recipes.documents import MAX_BYTES
 from galley.core.runs.plan import CompiledSource
 from galley.core.runs.ports import CompileRequest
 from galley.engine.compilechild import CompileAnswer, CompileOrder, Limit, limit_of, serve
+from galley.kit.destinations import ALLOW_VARIABLE
 
 _HEADER = struct.Struct(">I")
 _MAX_FRAME = 512 * 1024 * 1024
@@ -363,8 +364,9 @@ def _encoded(value: Any) -> bytes:
 
 
 def _environment() -> dict[str, str]:
-    """What the child needs of our environment: where Python finds things, and the language."""
-    kept = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LANG", "LC_ALL", "TZ", "TMPDIR")
+    """What the child needs of ours: where Python is, the language, what webhooks may reach."""
+    places = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "TMPDIR")
+    kept = (*places, "LANG", "LC_ALL", "TZ", ALLOW_VARIABLE)
     return {name: os.environ[name] for name in kept if name in os.environ}
 
 

@@ -116,6 +116,10 @@ class Mailer:
                 self._call(row)
         except (GalleyError, OSError, smtplib.SMTPException) as error:
             self._failed(row, str(error) or type(error).__name__)
+        except Exception as error:
+            # One message that cannot be made must not keep back the others.
+            log.exception("alert_not_made", key=row["subject_key"])
+            self._failed(row, f"The message could not be made: {type(error).__name__}: {error}")
         else:
             self._store(row["id"], state="sent", tries=row["tries"] + 1, last_error="")
 

@@ -6,7 +6,6 @@ unless asked for; each hop is checked again. Proxies of the environment are igno
 """
 
 import ipaddress
-import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +14,21 @@ from typing import Any, BinaryIO
 
 from galley.core.errors import Refused, TooLarge, Unavailable
 from galley.engine.addresses import Address, Network, may_reach
+from galley.kit.destinations import ALLOW_VARIABLE, opened_ranges
 
-ALLOW_VARIABLE = "GALLEY_OUTBOUND_ALLOW"
+__all__ = [
+    "ALLOW_VARIABLE",
+    "Answer",
+    "Gate",
+    "OutboundClient",
+    "OutboundFailed",
+    "OutboundPolicy",
+    "OutboundRefused",
+    "OutboundTooLarge",
+    "policy_from_environment",
+    "resolve_name",
+]
+
 _CHUNK_BYTES = 65536
 _LOW_PORTS = frozenset({80, 443})
 _FIRST_FREE_PORT = 1024
@@ -79,9 +91,7 @@ def policy_from_environment() -> OutboundPolicy:
     Raises:
         ValueError: an entry is not an address or a range.
     """
-    text = os.environ.get(ALLOW_VARIABLE, "")
-    entries = [entry.strip() for entry in text.split(",") if entry.strip()]
-    return OutboundPolicy(allowed=tuple(ipaddress.ip_network(e, strict=False) for e in entries))
+    return OutboundPolicy(allowed=opened_ranges())
 
 
 def resolve_name(host: str, port: int) -> list[str]:

@@ -181,3 +181,19 @@ def test_without_a_mail_server_the_row_says_what_to_set(
     put(database, manual_clock, "ann@example.org")
     mailer(database, manual_clock, None, Receiver()).send_due()
     assert "GALLEY_SMTP_HOST" in state(database)[2]
+
+
+@pytest.mark.parametrize("bad", ["a@", "a@[", "a@b\nBcc: c@d"])
+def test_a_message_that_cannot_be_made_holds_up_no_other(
+    database: Database, manual_clock: ManualClock, postbox: tuple[Postbox, int], bad: str
+) -> None:
+    box, port = postbox
+    put(database, manual_clock, bad, 1)
+    put(database, manual_clock, "ann@example.org", 2)
+    sender = mailer(database, manual_clock, port, Receiver())
+    assert sender.send_due() == 2
+    assert [envelope.rcpt_tos for envelope in box.taken] == [["ann@example.org"]]
+    rows = models.outbox.c
+    with database.reading() as session:
+        states = session.execute(sa.select(rows.id, rows.state, rows.tries).order_by(rows.id)).all()
+    assert [tuple(row) for row in states] == [(1, "waiting", 1), (2, "sent", 1)]

@@ -13,6 +13,7 @@ from galley.core.projects.errors import (
     KitchenSettingInvalid,
     RecipeNameInvalid,
 )
+from galley.kit.destinations import fault_of_destination
 from galley.kit.paths import fault_of_path, fault_of_segment
 
 ALERT_EVENTS = ("start", "warning", "over_duration", "success", "failure")
@@ -41,8 +42,6 @@ MAX_MESSAGE = 2_000
 _KITCHEN = re.compile(r"[A-Za-z0-9_]{2,64}\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _LOGIN = re.compile(r"[^\s\x00-\x1f\x7f<>,;\"]{1,254}\Z")
-_MAIL = re.compile(r"[^\s\x00-\x1f\x7f<>,;\"@]+@[^\s\x00-\x1f\x7f<>,;\"@]+\Z")
-_URL = re.compile(r"https?://[^\s\x00-\x1f\x7f]{1,2000}\Z")
 _ROLE = re.compile(r"[A-Za-z0-9_ \-]{1,64}\Z")
 
 
@@ -169,12 +168,10 @@ def _login(setting: str, who: Any) -> str:
 
 
 def _destination(alert: str, where: Any) -> str:
-    if not isinstance(where, str) or not (_MAIL.match(where.strip()) or _URL.match(where.strip())):
-        raise KitchenSettingInvalid(
-            f"alerts: {alert}",
-            f"{str(where)[:100]!r} is neither a mail address nor an http(s) address.",
-        )
-    return where.strip()
+    text = where.strip() if isinstance(where, str) else ""
+    if fault := fault_of_destination(text):
+        raise KitchenSettingInvalid(f"alerts: {alert}", f"{str(where)[:300]!r} {fault}.")
+    return text
 
 
 def _sized(setting: str, value: Any, limit_bytes: int) -> None:

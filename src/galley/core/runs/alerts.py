@@ -1,10 +1,30 @@
 """Alerts of a run: one outbox row per event and destination, in the transaction of the event."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from galley.core.errors import Invalid
 from galley.core.runs import models
 from galley.core.runs.live import LiveRun
 from galley.core.runs.turn import Turn
+from galley.kit.destinations import fault_of_destination, is_web_address
 
 EVENTS = ("start", "warning", "over_duration", "success", "failure")
+
+
+def check_alerts(alerts: Mapping[str, Any] | None) -> None:
+    """Refuse alerts for unknown events, and destinations that nothing can be sent to.
+
+    Raises:
+        Invalid: the message names the event, the destination and the reason.
+    """
+    for event, destinations in (alerts or {}).items():
+        if event not in EVENTS:
+            known = ", ".join(EVENTS)
+            raise Invalid(f"There is no alert '{event}'. Use one of {known}.")
+        for destination in destinations:
+            if fault := fault_of_destination(destination):
+                raise Invalid(f"'{destination[:300]}' {fault} (alert {event}).")
 
 
 def raise_alert(turn: Turn, run: LiveRun, event: str) -> None:
@@ -18,7 +38,7 @@ def raise_alert(turn: Turn, run: LiveRun, event: str) -> None:
             models.outbox,
             {
                 "id": turn.ids.take("outbox"),
-                "kind": "webhook" if destination.startswith(("http://", "https://")) else "mail",
+                "kind": "webhook" if is_web_address(destination) else "mail",
                 "subject_key": f"{run.uid}:{event}:{destination}",
                 "body": {
                     "to": destination,

@@ -7,13 +7,13 @@ import msgspec
 from sqlalchemy.orm import Session
 
 from galley.core.caller import Caller
-from galley.core.errors import Invalid, Refused
+from galley.core.errors import Refused
 from galley.core.events import audit
 from galley.core.projects import operations as projects
 from galley.core.projects.models import Kitchen
 from galley.core.runs import messages as msg
 from galley.core.runs import reading
-from galley.core.runs.alerts import EVENTS
+from galley.core.runs.alerts import EVENTS, check_alerts
 from galley.core.runs.desk import Desk
 from galley.core.runs.gate import KitchenGate
 from galley.core.runs.plan import CompiledSource, ScheduleSpec
@@ -40,7 +40,7 @@ def place_order(
         kitchen = projects.get_kitchen(session, caller, wish.kitchen)
         caller.require("order.create", kitchen)
         request = _compile_request(desk, session, caller, kitchen, wish)
-    _check_alerts(wish.alerts)
+    check_alerts(wish.alerts)
     compiled = desk.compiler.compile(request)
     schedule = wish.schedule if wish.schedule is not None else compiled.schedule
     order = _new_order(kitchen, caller, wish, schedule)
@@ -359,15 +359,3 @@ def _destinations(*levels: Mapping[str, Any] | None) -> dict[str, list[str]]:
         if named:
             found[event] = list(dict.fromkeys(named))
     return found
-
-
-def _check_alerts(alerts: Mapping[str, Any] | None) -> None:
-    for event, destinations in (alerts or {}).items():
-        if event not in EVENTS:
-            known = ", ".join(EVENTS)
-            raise Invalid(f"There is no alert '{event}'. Use one of {known}.")
-        for destination in destinations:
-            if "@" not in destination and not destination.startswith(("http://", "https://")):
-                raise Invalid(
-                    f"'{destination}' is neither a mail address nor a web address (alert {event})."
-                )

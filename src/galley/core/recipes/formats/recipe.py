@@ -5,6 +5,7 @@ from typing import Any
 from galley.core.recipes.faults import Faults
 from galley.core.recipes.formats.reading import Section
 from galley.core.recipes.formats.variations import is_legacy, plain_values
+from galley.kit.destinations import fault_of_destination
 
 DESCRIPTION = "description.json"
 VARIABLES = "variables.json"
@@ -49,8 +50,12 @@ def read_alerts(document: Any, faults: Faults) -> dict[str, list[str]]:
         if isinstance(value, str):
             value = [part.strip() for part in value.replace(";", ",").split(",") if part.strip()]
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
-            if value:
-                found[event] = value
+            wanted = [item.strip() for item in value if item.strip()]
+            for destination in wanted:
+                if fault := fault_of_destination(destination):
+                    emails.fault(f"'{destination[:300]}' {fault}.", key)
+            if wanted:
+                found[event] = wanted
         elif value is not None:
             emails.fault('is no list of addresses; write ["a@example.org"].', key)
     return found
