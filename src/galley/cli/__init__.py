@@ -20,6 +20,7 @@ COMMANDS = {
     "worker": _Lazy("galley.cli.worker:worker", "Run steps beside servers on one Postgres."),
     "user": _Lazy("galley.cli.users:user", "Add users."),
     "token": _Lazy("galley.cli.users:token", "Issue tokens."),
+    "secret": _Lazy("galley.cli.secrets:secret", "Write, remove and list secrets."),
     "connect": _Lazy("galley.cli.connect:connect", "Print the settings of a client."),
     "recipe": _Lazy("galley.cli.recipe:recipe", "Check recipes."),
     "migrate": _Lazy("galley.cli.maintenance:migrate", "Bring the database to this version."),
