@@ -9,7 +9,7 @@ import structlog
 from galley.app.addresses import address_of
 from galley.app.application import make_application
 from galley.app.chores import make_chores
-from galley.app.parts import kept, secrets_of, worker_name
+from galley.app.parts import claims_of, kept, secrets_of, worker_name
 from galley.app.runtime import Leading, Runtime
 from galley.app.store import Store, open_store
 from galley.core.identity import operations as identity
@@ -132,7 +132,12 @@ def _worker(store: Store, name: str, executor: Executor, launcher: Launcher, clu
     from galley.engine.worker import WorkerLoop
 
     loop = WorkerLoop(
-        store.database, name, executor, launcher, is_served_directly=lambda: cluster.leads
+        store.database,
+        name,
+        executor,
+        launcher,
+        is_claimed=claims_of(store),
+        is_served_directly=lambda: cluster.leads,
     )
     cluster.on_work(loop.nudge)
     return loop

@@ -1,6 +1,7 @@
 """Parts that a server and a worker beside it share."""
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -8,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from galley.app.store import Store
 from galley.core.projects.models import Kitchen
-from galley.core.runs.live import LiveRun
+from galley.core.runs.live import LiveRun, LiveStep
 from galley.core.secrets import operations as secrets
 from galley.kit.files import write_atomically
 from galley.kit.ids import new_uid
@@ -34,6 +35,15 @@ def _scopes_of(session: Session, kitchen: str | None) -> list[str]:
         scopes.append(secrets.scope_of(row))
         name = row.parent
     return scopes
+
+
+def claims_of(store: Store) -> Callable[[LiveRun, LiveStep], bool]:
+    """Whether a process of this machine ever took an attempt up: its folder has a claim."""
+
+    def is_claimed(run: LiveRun, step: LiveStep) -> bool:
+        return (store.folders.attempt(run.id, step.attempt.id) / "pid").exists()
+
+    return is_claimed
 
 
 def worker_name(settings: Settings) -> str:

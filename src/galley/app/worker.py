@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from galley.app.parts import secrets_of, worker_name
+from galley.app.parts import claims_of, secrets_of, worker_name
 from galley.app.store import open_store
 from galley.core.errors import Invalid
 from galley.engine.cluster import Cluster
@@ -66,6 +66,6 @@ def build_worker(settings: Settings, name: str | None = None) -> Worker:
         secrets=lambda run, wanted: secrets_of(store, run, wanted),
         roots=tuple(str(root) for root in settings.roots),
     )
-    loop = WorkerLoop(store.database, name, executor, launcher)
+    loop = WorkerLoop(store.database, name, executor, launcher, is_claimed=claims_of(store))
     cluster.on_work(loop.nudge)
     return Worker(name, executor, launcher, cluster, loop)

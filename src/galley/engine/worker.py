@@ -18,11 +18,17 @@ from galley.engine.cluster import BEAT_S, LEASE_S
 from galley.engine.writer import Acts
 from galley.storage.db import Database
 
+BACK_WITHIN_S = 60.0
+"""How long a worker that was stopped may be away before its steps are given to others."""
+
 log = structlog.get_logger("galley.worker")
 
 
 class WorkerLoop:
-    """Serves one worker of this process; `is_served_directly` is true while the ledger is here."""
+    """Serves one worker of this process; `is_served_directly` is true while the ledger is here.
+
+    `is_claimed` tells whether a process ever took the attempt up: then it is watched, else started.
+    """
 
     def __init__(
         self,
@@ -31,16 +37,17 @@ class WorkerLoop:
         executor: Executor,
         acts: Acts,
         *,
+        is_claimed: Callable[[LiveRun, LiveStep], bool],
         is_served_directly: Callable[[], bool] = lambda: False,
     ) -> None:
         self._database = database
         self._name = name
         self._executor = executor
         self._acts = acts
+        self._is_claimed = is_claimed
         self._is_served_directly = is_served_directly
         self._known: set[int] = set()
         self._killed: set[int] = set()
-        self._is_first_look = True
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._serve, name="galley-worker", daemon=True)
@@ -56,6 +63,11 @@ class WorkerLoop:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(10)
+        try:
+            with self._database.connection() as connection:
+                leadership.retire_worker(connection, self._name, BACK_WITHIN_S)
+        except SQLAlchemyError as error:
+            log.warning("worker_not_retired", error=str(error))
 
     def nudge(self) -> None:
         """There may be work."""
@@ -68,30 +80,45 @@ class WorkerLoop:
             leadership.report_worker(connection, self._name, offer.slots, offer.tags, LEASE_S)
 
     def look(self) -> None:
-        """Start what was given to this worker, adopt what it had, kill what was canceled."""
-        mine = self._mine()
-        living = {step.attempt.id for _, step in mine}
-        for run, step in mine:
-            attempt_id = step.attempt.id
-            if attempt_id not in self._known:
-                self._known.add(attempt_id)
-                if self._is_first_look:
-                    self._acts.adopt(run, step)
-                else:
-                    self._acts.start(run, step)
-            if run.cancel_reason is not None and attempt_id not in self._killed:
-                self._killed.add(attempt_id)
-                self._acts.kill(attempt_id, self._name)
-        self._is_first_look = False
-        self._known &= living
-        self._killed &= living
+        """Start what was given to this worker, watch what somebody started, kill what was canceled.
 
-    def _mine(self) -> Sequence[tuple[LiveRun, LiveStep]]:
-        a = models.attempts.c
+        Runs are read only where there is something new; most looks are one small question.
+        """
+        held = self._held()
+        self._known &= held.keys()
+        self._killed &= held.keys()
+        fresh = {run_id for key, (run_id, _) in held.items() if key not in self._known}
+        for run, step in self._living(fresh) if fresh else ():
+            self._take(run, step)
+        for key, (_, is_canceled) in held.items():
+            if is_canceled and key in self._known and key not in self._killed:
+                self._killed.add(key)
+                self._acts.kill(key, self._name)
+
+    def _take(self, run: LiveRun, step: LiveStep) -> None:
+        if step.attempt.id in self._known:
+            return
+        self._known.add(step.attempt.id)
+        if self._is_claimed(run, step):
+            self._acts.adopt(run, step)
+        else:
+            self._acts.start(run, step)
+
+    def _held(self) -> dict[int, tuple[int, bool]]:
+        """This worker's living attempts: id -> run's id, and whether the run was canceled."""
+        a, r = models.attempts.c, models.runs.c
+        query = (
+            sa.select(a.id, a.run_id, r.cancel_reason.is_not(None))
+            .join_from(models.attempts, models.runs, r.id == a.run_id)
+            .where(a.worker == self._name, a.state.in_(ATTEMPT_LIVE))
+        )
         with self._database.connection() as connection:
-            query = sa.select(a.run_id).where(a.worker == self._name, a.state.in_(ATTEMPT_LIVE))
-            run_ids = set(connection.scalars(query))
-            runs = loading.load_live(connection, run_ids) if run_ids else []
+            return {key: (run, canceled) for key, run, canceled in connection.execute(query)}
+
+    def _living(self, run_ids: set[int]) -> Sequence[tuple[LiveRun, LiveStep]]:
+        """The attempts of this worker in these runs."""
+        with self._database.connection() as connection:
+            runs = loading.load_live(connection, run_ids)
         return [
             (run, step)
             for run in runs

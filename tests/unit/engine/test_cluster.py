@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from tests.unit.engine.test_writer import InstantActs, count, submit
 
 from galley.core.errors import NotFound, Unavailable
-from galley.core.runs import inbox, leadership, models
+from galley.core.runs import inbox, leadership, loading, models
 from galley.core.runs import messages as msg
 from galley.core.runs.ports import Capabilities
 from galley.core.runs.task import Outcome
@@ -32,6 +32,33 @@ class Offer:
 
     def capabilities(self) -> Capabilities:
         return Capabilities("local", 4, frozenset({"gpu"}), ())
+
+
+def worker_loop(database: Database, acts: Any, *claimed: int) -> WorkerLoop:
+    """The loop of w1, where these attempts have been taken up by a process."""
+    return WorkerLoop(
+        database,
+        "w1",
+        Offer(),  # type: ignore[arg-type]
+        acts,
+        is_claimed=lambda _run, step: step.attempt.id in claimed,
+    )
+
+
+class Noted:
+    """Acts that are only written down."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[str, int]] = []
+
+    def start(self, _run: Any, step: Any) -> None:
+        self.done.append(("start", step.attempt.id))
+
+    def adopt(self, _run: Any, step: Any) -> None:
+        self.done.append(("adopt", step.attempt.id))
+
+    def kill(self, attempt_id: int, _worker: str | None) -> None:
+        self.done.append(("kill", attempt_id))
 
 
 @pytest.fixture
@@ -141,12 +168,12 @@ def test_a_worker_gets_its_work_from_the_rows_and_reports_by_the_inbox(
     other = join("b:1")
     acts = InstantActs(other.writer)
     acts._writer = other  # type: ignore[assignment]
-    loop = WorkerLoop(other._database, "w1", Offer(), acts)  # type: ignore[arg-type]
+    loop = worker_loop(other._database, acts)
     loop.report()
     loop.look()
     leader._beat()
     leader.call(submit())
-    wait_until(leader, lambda: bool(loop._mine()))
+    wait_until(leader, lambda: bool(loop._held()))
     loop.look()
     wait_until(leader, ended(postgres_database, 1))
     assert len(acts.started) == 3
@@ -222,3 +249,52 @@ def test_reports_that_wait_go_to_the_own_writer_once_it_leads(
         second._beat()
         assert second.leads
         assert report.result(30) is False
+
+
+def test_a_worker_watches_what_was_taken_up_and_starts_the_rest_even_at_its_first_look(
+    postgres_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader = Cluster(postgres_database, SystemClock(), "a:1")
+    acts = Elsewhere(leader.writer)
+    leader.start(acts)
+    with postgres_database.connection() as connection:
+        leadership.report_worker(connection, "w1", 4, (), 60)
+    leader._beat()
+    runs = [leader.call(submit(1)).run_id for _ in range(2)]
+    (first, _), (second, _) = acts.started
+    noted = Noted()
+    loop = worker_loop(postgres_database, noted, first)
+    loop.look()
+    assert sorted(noted.done) == [("adopt", first), ("start", second)]
+    with monkeypatch.context() as patch:
+        patch.setattr(loading, "load_live", None)  # nothing is new: no run is read
+        loop.look()
+        leader.call(msg.StopRun(runs[1], "enough"))
+        loop.look()
+        loop.look()
+    assert noted.done[2:] == [("kill", second)]
+    leader.stop()
+
+
+def test_a_worker_that_stops_gets_no_more_work_and_loses_nothing(
+    postgres_database: Database,
+) -> None:
+    leader = Cluster(postgres_database, SystemClock(), "a:1")
+    acts = Elsewhere(leader.writer)
+    leader.start(acts)
+    loop = worker_loop(postgres_database, Noted())
+    loop.report()
+    leader._beat()
+    leader.call(submit(1))
+    loop.stop()
+    leader._beat()
+    leader.call(submit(1))
+    assert len(acts.started) == 1
+    states = sa.select(models.attempts.c.state).order_by(models.attempts.c.id)
+    with postgres_database.reading() as session:
+        assert "lost" not in session.scalars(states).all()
+    loop.report()
+    leader._beat()
+    leader.send(msg.Tick()).result(10)
+    assert len(acts.started) == 2
+    leader.stop()

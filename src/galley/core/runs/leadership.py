@@ -83,10 +83,18 @@ def report_worker(
     connection.execute(statement, values)
 
 
-def retire_worker(connection: Connection, name: str) -> None:
-    """A worker leaves in good order; it gets nothing more."""
-    leases = models.leases
-    connection.execute(leases.delete().where(leases.c.name == _WORKER + name))
+def retire_worker(connection: Connection, name: str, ttl_s: float) -> None:
+    """A worker leaves in good order: it gets nothing more, and loses nothing if it is soon back.
+
+    Its steps go on without it. The row stays, with no room, for `ttl_s` seconds; only then is the
+    worker dead and what it held lost.
+    """
+    statement = sa.text(
+        "update lease set until = extract(epoch from clock_timestamp()) + :ttl, body = :body"
+        " where name = :name"
+    ).bindparams(sa.bindparam("body", type_=models.leases.c.body.type))
+    body = {"slots": 0, "tags": []}
+    connection.execute(statement, {"name": _WORKER + name, "ttl": ttl_s, "body": body})
 
 
 def list_workers(connection: Connection) -> list[WorkerLease]:
