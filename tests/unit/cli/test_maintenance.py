@@ -109,6 +109,7 @@ def add_artifact(store: Store) -> str:
                 uid="r",
                 order_id=1,
                 plan_id=1,
+                work_id=1,
                 exports={},
                 alerts={},
                 steps_total=1,

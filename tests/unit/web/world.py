@@ -147,7 +147,7 @@ def ledger_rows(detail):
     yield models.orders, {**row, "id": run.order_id, "uid": run.order_uid}
     names = {column.name for column in models.runs.c} & set(run.__slots__)
     row = {name: getattr(run, name) for name in names}
-    yield models.runs, {**row, "plan_id": run.id, "alerts": {}}
+    yield models.runs, {**row, "plan_id": run.id, "work_id": run.id, "alerts": {}}
     for step in detail.steps:
         yield models.steps, _own(models.steps, step, run) | {"attempt_id": step.attempts[0].id}
         for attempt in step.attempts:
