@@ -1,17 +1,24 @@
 """The chores of a server that come round again."""
 
+from datetime import timedelta
+
 import structlog
 
 from galley.core.events import audit, idempotency
 from galley.core.identity import operations as identity
+from galley.core.runs import retention
 from galley.engine.housekeeper import Chore
 from galley.wire.services import Services
 
 log = structlog.get_logger("galley.app")
 
 _USES_S = 1.0
+_FIRST_S = 300.0
 _HOUR_S = 3_600.0
 _DAY_S = 86_400.0
+_ANSWERED = timedelta(days=1)
+_UNUSED = timedelta(days=1)
+_SENT = timedelta(days=30)
 
 
 def make_chores(services: Services) -> list[Chore]:
@@ -29,6 +36,15 @@ def make_chores(services: Services) -> list[Chore]:
             identity.purge_ended(session, now=now)
             identity.purge_web_sessions(session, now=now)
 
+    def forget_runs() -> None:
+        now = clock.now()
+        retention.purge_inbox(database, now - _ANSWERED)
+        retention.purge_plans(database, now - _UNUSED)
+        retention.purge_outbox(database, now - _SENT)
+        keep_days = services.settings.keep_days
+        if keep_days is not None:
+            retention.purge_fires(database, now - timedelta(days=keep_days))
+
     def keep_books() -> None:
         now = clock.now()
         with database.writing() as session:
@@ -42,6 +58,7 @@ def make_chores(services: Services) -> list[Chore]:
     return [
         Chore("uses", _USES_S, flush_uses, at_end=True),
         Chore("forget", _HOUR_S, forget),
+        Chore("forget_runs", _HOUR_S, forget_runs, after_s=_FIRST_S),
         Chore("audit", _DAY_S, keep_books),
         Chore("repositories", _DAY_S, tidy, after_s=_HOUR_S),
     ]

@@ -102,12 +102,6 @@ def read_reply(connection: Connection, uid: str) -> tuple[bool, Any]:
     return True, _decode(row.reply)
 
 
-def purge(connection: Connection, before: datetime) -> int:
-    """Forget answered messages of long ago; how many."""
-    box = models.inbox
-    return connection.execute(box.delete().where(box.c.done_at < before)).rowcount
-
-
 def _encode(reply: Any) -> bytes:
     if isinstance(reply, GalleyError):
         told = {
