@@ -77,16 +77,6 @@ class PolicyJudge:
             raise TargetHidden(f"There is no such {kind}, or it is not shared with you.", **told)
         raise ActionForbidden(self._explain(caller, action, target), **told)
 
-    def may_ever(self, caller: Caller, action: str) -> bool:
-        """Whether the credential could allow the action on any target at all.
-
-        For menus, and for refusing early; it never replaces the question about the target.
-        """
-        rule = _rule(action)
-        if rule.public:
-            return True
-        return caller.is_known and _ceiling_allows(caller, action) and _some_role(caller, rule)
-
     def _explain(self, caller: Caller, action: str, target: Any) -> str:
         """Why a visible thing is refused, in words that help to mend it."""
         rule = _rule(action)
@@ -208,8 +198,3 @@ def _kitchen_role_allows(caller: Caller, rule: Rule, kitchen: Any) -> bool:
     if own == _GUEST:
         return rule.reads
     return own == _CHIEF or not rule.chiefs
-
-
-def _some_role(caller: Caller, rule: Rule) -> bool:
-    roles = frozenset().union(rule.roles, *rule.roles_on.values())
-    return rule.own or bool(caller.roles & roles)

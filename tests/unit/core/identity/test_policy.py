@@ -136,7 +136,6 @@ def test_roles_without_a_user_are_nothing() -> None:
     ghost = Caller(judge=JUDGE, roles=frozenset({"admin", "member"}))
     for action, _, target in QUESTIONS:
         assert verdict(ghost, action, target) == ("ok" if action == "public" else "401")
-        assert JUDGE.may_ever(ghost, action) == (action == "public")
 
 
 def test_unknown_actions_and_wrong_targets_are_faults_not_answers() -> None:
@@ -148,8 +147,6 @@ def test_unknown_actions_and_wrong_targets_are_faults_not_answers() -> None:
             ask("order.create", None)
         with pytest.raises(TypeError, match=r"audit\.read"):
             ask("audit.read", TARGETS["open-kitchen"])
-    with pytest.raises(LookupError):
-        JUDGE.may_ever(admin, "kitchen.fly")
 
 
 def test_routes_with_unknown_actions_are_found() -> None:
@@ -205,17 +202,6 @@ def test_refusals_say_what_to_do_and_what_was_asked() -> None:
         CALLERS["guest"].require("order.create", TARGETS["roles-kitchen"])
     with pytest.raises(NotFound, match="no such kitchen"):
         CALLERS["stranger"].require("order.create", TARGETS["closed-kitchen"])
-
-
-def test_may_ever_is_never_stricter_than_the_real_question() -> None:
-    for action, name, target in QUESTIONS:
-        for who, caller in CALLERS.items():
-            if caller.may(action, target):
-                assert JUDGE.may_ever(caller, action), (action, name, who)
-    assert not JUDGE.may_ever(CALLERS["member"], "audit.read")
-    assert not JUDGE.may_ever(CALLERS["read"], "order.create")
-    assert not JUDGE.may_ever(nobody(), "order.create")
-    assert JUDGE.may_ever(nobody(), "public")
 
 
 def test_rows_of_identity_are_judged_by_their_owner() -> None:
