@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ _ANSWER_S = 20.0
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*")
 _DEFAULT_REGISTRY = "docker.io"
 _PRIVATE = 0o600
+_CLIENT = ("PATH", "HOME", "XDG_RUNTIME_DIR", "DOCKER_HOST", "CONTAINER_HOST", "TMPDIR")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +80,15 @@ def image_name(environment: Environment) -> str:
 class ContainerRun:
     """One use of an image.
 
-    `variables` are names whose values the engine takes from its own environment, so that no
-    value stands in a command line.
+    `variables` is the file of the environment that programs in the image find: no value stands
+    in a command line, and none reaches the engine's own client, which no wall surrounds.
     """
 
     name: str
     image: str
     folder: Path
     mounts: tuple[tuple[Path, str, bool], ...]
-    variables: tuple[str, ...]
+    variables: Path
     limits: Limits
     network: bool
     pull: str = "missing"
@@ -119,8 +120,7 @@ def run_argv(
     argv += ["--volume", f"{wanted.folder}:{MOUNT}:rw", "--workdir", MOUNT]
     for here, inside, writable in wanted.mounts:
         argv += ["--volume", f"{here}:{inside}:{'rw' if writable else 'ro'}"]
-    for name in wanted.variables:
-        argv += ["--env", name]
+    argv += ["--env-file", str(wanted.variables)]
     return [*argv, *_limits(wanted.limits), wanted.image, *wanted.command]
 
 
@@ -146,17 +146,11 @@ def registry_credentials(environment: Environment) -> Iterator[Path | None]:
         return
     pair = f"{environment.registry_user}:{environment.registry_password or ''}".encode()
     auths = {environment.registry or _DEFAULT_REGISTRY: {"auth": base64.b64encode(pair).decode()}}
-    shared = Path("/dev/shm")  # noqa: S108 - memory, private folder
-    folder = Path(
-        tempfile.mkdtemp(prefix="galley-", dir=shared if os.access(shared, os.W_OK) else None)
-    )
-    try:
+    with _private_folder() as folder:
         path = folder / "config.json"
         path.touch(mode=_PRIVATE)
         path.write_bytes(msgspec.json.encode({"auths": auths}))
         yield folder
-    finally:
-        shutil.rmtree(folder)
 
 
 def missing_engine(image: str) -> str:
@@ -167,7 +161,39 @@ def missing_engine(image: str) -> str:
     )
 
 
-def container_environment(values: Mapping[str, str], base: Sequence[str]) -> dict[str, str]:
-    """The environment of the engine's client: the values to pass on, and the little it needs."""
-    kept = {name: os.environ[name] for name in base if name in os.environ}
-    return {**kept, **values}
+def client_environment() -> dict[str, str]:
+    """The environment of the engine's client: what it needs of this process's, nothing else."""
+    return {name: os.environ[name] for name in _CLIENT if name in os.environ}
+
+
+@contextmanager
+def environment_file(values: Mapping[str, str]) -> Iterator[Path]:
+    """A private file of these variables, in memory where the system offers that.
+
+    Raises:
+        StepError: a value has several lines, which such a file cannot hold.
+    """
+    for name, value in values.items():
+        if "\n" in value or "\r" in value:
+            raise StepError(
+                f"The environment variable {name} has several lines, which a container image"
+                " cannot be given. Pass it as a parameter, or write it to a file."
+            )
+    with _private_folder() as folder:
+        path = folder / "environment"
+        path.touch(mode=_PRIVATE)
+        path.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+        yield path
+
+
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """A folder that goes at the end, in memory where the system offers that."""
+    shared = Path("/dev/shm")  # noqa: S108 - memory, private folder
+    folder = Path(
+        tempfile.mkdtemp(prefix="galley-", dir=shared if os.access(shared, os.W_OK) else None)
+    )
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)

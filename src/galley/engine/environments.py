@@ -140,19 +140,7 @@ class EnvironmentStore:
         console.info(f"Building the Python environment {target.name[:12]} ({shown})")
         begun = time.monotonic()
         try:
-            self._uv(["venv", "--relocatable", "--python", _python(), str(temporary)], console)
-            if requirements:
-                self._uv(
-                    [
-                        "pip",
-                        "install",
-                        "--compile-bytecode",  # steps may only read it, so each would compile anew
-                        "--python",
-                        str(temporary / "bin" / "python"),
-                        *requirements,
-                    ],
-                    console,
-                )
+            self._install(requirements, temporary, console)
             temporary.rename(target)
         except StepError as error:
             raise StepError(
@@ -164,17 +152,47 @@ class EnvironmentStore:
         console.info(f"Built in {time.monotonic() - begun:.1f} s")
         self._sweep(keep=target.name)
 
-    def _uv(self, arguments: list[str], console: Console) -> None:
+    def _install(self, requirements: tuple[str, ...], target: Path, console: Console) -> None:
+        """Fill a new environment: from wheels, which run nothing, or else from sources.
+
+        A source runs its author's code while it is built. That build may write its own folders
+        alone: neither other environments nor the cache that they share.
+        """
+        python = str(target / "bin" / "python")
+        self._uv(["venv", "--relocatable", "--python", _python(), str(target)], console)
+        if not requirements:
+            return
+        # Steps may only read the environment, so each would compile its modules anew.
+        install = ["pip", "install", "--compile-bytecode", "--python", python]
+        try:
+            self._uv([*install, "--only-binary", ":all:", *requirements], console)
+        except StepError:
+            console.info("Not all of it is there as wheels; building from source, apart")
+            own = target.with_suffix(".build")
+            own.mkdir(mode=0o700)
+            try:
+                self._uv([*install, *requirements], console, apart=own, writable=[own, target])
+            finally:
+                shutil.rmtree(own, ignore_errors=True)
+
+    def _uv(
+        self,
+        arguments: list[str],
+        console: Console,
+        *,
+        apart: Path | None = None,
+        writable: Sequence[Path] | None = None,
+    ) -> None:
         program = _uv_program()
-        environment, readable = _uv_surroundings(self._folder / ".cache")
+        environment, readable = _uv_surroundings((apart or self._folder) / ".cache")
         try:
             code = console.run_program(
                 [str(program), "--no-progress", "--quiet", *arguments],
-                cwd=self._folder,
+                cwd=apart or self._folder,
                 env=environment,
                 network=True,
                 readable=[program, *readable],
-                writable=[self._folder],
+                writable=[self._folder] if writable is None else writable,
                 timeout_s=_BUILD_S,
             )
         except TimeoutError as error:

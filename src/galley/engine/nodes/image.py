@@ -8,7 +8,8 @@ from galley.engine.containers import (
     MOUNT,
     ContainerEngine,
     ContainerRun,
-    container_environment,
+    client_environment,
+    environment_file,
     image_name,
     registry_credentials,
     remove_argv,
@@ -20,7 +21,6 @@ from galley.engine.nodes.base import Step
 from galley.engine.nodes.workshop import Workshop
 
 _WORK, _OUT = "/galley/work", "/galley/out"
-_CLIENT = ("PATH", "HOME", "XDG_RUNTIME_DIR", "DOCKER_HOST", "CONTAINER_HOST", "TMPDIR")
 _KILLED = 137
 _NOT_RUN = {
     125: "the engine could not run it; check the image's name and the registry's credentials",
@@ -37,26 +37,28 @@ def run_image(step: Step, place: Workshop, engine: ContainerEngine, wanted: Envi
     """
     image = image_name(wanted)
     name = f"galley-{step.task.run_id}-{step.task.attempt_id}"
-    values = _variables(step)
-    run = ContainerRun(
-        name=name,
-        image=image,
-        folder=place.folder,
-        mounts=((Path(step.task.work), _WORK, True), (step.out, _OUT, True)),
-        variables=tuple(values),
-        limits=step.task.limits,
-        network=step.spec.network,
-        pull=step.spec.pull,
-        command=step.spec.program,
-    )
     step.console.info(f"Running the image {image} with {engine.name}")
     step.console.at_cancel(remove_argv(engine, name))
-    with registry_credentials(wanted) as credentials:
+    with (
+        registry_credentials(wanted) as credentials,
+        environment_file(_variables(step)) as variables,
+    ):
+        run = ContainerRun(
+            name=name,
+            image=image,
+            folder=place.folder,
+            mounts=((Path(step.task.work), _WORK, True), (step.out, _OUT, True)),
+            variables=variables,
+            limits=step.task.limits,
+            network=step.spec.network,
+            pull=step.spec.pull,
+            command=step.spec.program,
+        )
         try:
             code = step.console.run_program(
                 run_argv(engine, run, credentials),
                 cwd=place.folder,
-                env=container_environment(values, _CLIENT),
+                env=client_environment(),
                 network=True,
                 sandboxed=False,
             )

@@ -48,18 +48,20 @@ def test_the_engine_can_be_chosen(path, tmp_path, monkeypatch):
 
 def wanted(tmp_path, **more):
     known = {
-        "name": "galley-1-2", "image": "tool:1", "folder": tmp_path, "mounts": (), "variables": (),
+        "name": "galley-1-2", "image": "tool:1", "folder": tmp_path, "mounts": (),
+        "variables": tmp_path / "environment",
         "limits": Limits(), "network": True,
     }  # fmt: skip
     return ContainerRun(**{**known, **more})
 
 
 def test_a_command_has_walls_and_no_values(tmp_path):
-    made = wanted(tmp_path, variables=("A", "B"), mounts=((tmp_path / "x", "/x", False),))
+    made = wanted(tmp_path, mounts=((tmp_path / "x", "/x", False),))
     argv = run_argv(ContainerEngine("podman", "podman"), made)
     assert "--cap-drop=ALL" in argv
     assert "--security-opt=no-new-privileges" in argv
-    assert argv.count("--env") == 2
+    assert argv[argv.index("--env-file") + 1] == str(tmp_path / "environment")
+    assert "--env" not in argv
     assert f"{tmp_path / 'x'}:/x:ro" in argv
     assert "--memory" not in argv
     assert argv[-1] == "tool:1"

@@ -1,7 +1,10 @@
+import io
 import os
 import subprocess
+import tarfile
 import threading
 import zipfile
+from pathlib import Path
 
 import pytest
 from tests.unit.engine.console import MemoryConsole
@@ -142,3 +145,45 @@ def test_the_least_recently_used_goes_unless_it_is_in_use(tmp_path, shelf, conso
     with store.using(["two"], console):
         assert keys["two"] in visible(folder)
         assert keys["one"] not in visible(folder)
+
+
+BACKEND = """
+import os, zipfile
+
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    name = "srcpkg-1.0-py3-none-any.whl"
+    info = "srcpkg-1.0.dist-info"
+    with zipfile.ZipFile(os.path.join(folder, name), "w") as wheel:
+        wheel.writestr("srcpkg.py", "BUILT = True\\n")
+        wheel.writestr(info + "/METADATA", "Metadata-Version: 2.1\\nName: srcpkg\\nVersion: 1.0\\n")
+        wheel.writestr(info + "/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr(info + "/RECORD", "")
+    return name
+"""  # noqa: E501 - a file's text
+
+
+def test_a_build_from_source_may_write_its_own_folders_alone(tmp_path, shelf, console):
+    files = {
+        "pyproject.toml": (
+            '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+            '[project]\nname = "srcpkg"\nversion = "1.0"\n'
+        ),
+        "backend.py": BACKEND,
+        "PKG-INFO": "Metadata-Version: 2.1\nName: srcpkg\nVersion: 1.0\n",
+    }
+    with tarfile.open(tmp_path / "shelf" / "srcpkg-1.0.tar.gz", "w:gz") as archive:
+        for name, text in files.items():
+            member = tarfile.TarInfo(f"srcpkg-1.0/{name}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    envs = tmp_path / "envs"
+    with EnvironmentStore(envs).using(["srcpkg==1.0"], console) as found:
+        assert run(found, "import srcpkg; print(srcpkg.BUILT)") == "True"
+    _, wheels_only, built = console.programs
+    assert [str(path) for path in wheels_only["writable"]] == [str(envs)]
+    assert "--only-binary" in wheels_only["argv"]
+    assert "--only-binary" not in built["argv"]
+    assert all(path.parent == envs and path.name.startswith(".") for path in built["writable"])
+    assert Path(built["env"]["UV_CACHE_DIR"]).parent in built["writable"]
+    assert visible(envs) == [environment_key(["srcpkg==1.0"])]

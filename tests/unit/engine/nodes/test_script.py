@@ -238,7 +238,9 @@ def fake_engine(folder, monkeypatch, body="exit 0", name="podman"):
     program.write_text(
         "#!/bin/sh\n"
         f'if [ "$1" = version ]; then exit 0; fi\n'
-        f'printf "%s\\n" "$@" > {folder}/argv; env > {folder}/env; {body}\n'
+        f'printf "%s\\n" "$@" > {folder}/argv; env > {folder}/client\n'
+        f'for a in "$@"; do case $a in */environment) cat $a > {folder}/env;; esac; done\n'
+        f"{body}\n"
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
@@ -278,7 +280,6 @@ def test_an_image_runs_with_its_folder_mounted(task, console, script, tmp_path, 
         ["--memory", "512m"],
         ["--pids-limit", "50"],
         ["--network", "none"],
-        ["--env", "INSIDE_CONTAINER_FILE_MOUNT"],
     ):
         at = argv.index(words[1])
         assert argv[at - 1 : at + 1] == words
@@ -293,6 +294,33 @@ def test_an_image_runs_with_its_folder_mounted(task, console, script, tmp_path, 
     assert (tmp_path / "config.json").read_text() == "{}"
     assert console.at_cancel_argv == [[str(engine / "podman"), "rm", "--force", name]]
     assert not console.programs[-1]["sandboxed"]
+
+
+def test_a_recipe_s_variables_reach_the_image_but_never_the_engine_s_client(
+    task, console, script, tmp_path, monkeypatch
+):
+    engine = fake_engine(tmp_path / "engine", monkeypatch)
+    hostile = {"LD_PRELOAD": "/x.so", "DOCKER_HOST": "tcp://evil", "PATH": "/evil", "PLAIN": "a b"}
+    spec = scripts(ScriptSpec("s", script("a.py", "pass\n"), environment=hostile))
+    outcome = run_spec(task("script", environment=IMAGE), spec, console)
+    assert outcome.state == "succeeded", outcome.reason
+    inside = (engine / "env").read_text().splitlines()
+    assert {f"{name}={value}" for name, value in hostile.items()} <= set(inside)
+    client = (engine / "client").read_text()
+    assert "evil" not in client
+    assert "LD_PRELOAD" not in client
+    told = " ".join((engine / "argv").read_text().split())
+    assert "a b" not in told
+    assert not list(Path("/dev/shm").glob("galley-*/environment"))
+
+
+def test_a_variable_of_several_lines_cannot_be_given_to_an_image(
+    task, console, script, tmp_path, monkeypatch
+):
+    fake_engine(tmp_path / "engine", monkeypatch)
+    spec = scripts(ScriptSpec("s", script("a.py", "pass\n"), environment={"KEY": "a\nB=c"}))
+    outcome = run_spec(task("script", environment=IMAGE), spec, console)
+    assert "The environment variable KEY has several lines" in outcome.reason
 
 
 def test_a_stop_check_of_an_image_stops_the_step(task, console, tmp_path, monkeypatch):
@@ -324,7 +352,7 @@ def test_registry_credentials_stay_out_of_commands_and_disks(
     task, console, tmp_path, monkeypatch, name
 ):
     show = f"cat $a $a/config.json 2>/dev/null > {tmp_path}/copy"
-    body = f'for a in "$@"; do case $a in /dev/shm/*) {show};; esac; done'
+    body = f'for a in "$@"; do case $a in */environment) ;; /dev/shm/*) {show};; esac; done'
     engine = fake_engine(tmp_path / "engine", monkeypatch, body, name)
     login = Environment(
         image="tool", registry="registry.example", registry_user="cook", registry_password="pan"
