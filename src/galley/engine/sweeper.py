@@ -1,5 +1,6 @@
 """Retention and tidiness: removes what settings no longer keep, and what crashes left behind."""
 
+import contextlib
 import shutil
 import threading
 from collections.abc import Iterable
@@ -170,7 +171,11 @@ def _age(path: Path) -> float:
 
 
 def _delete(folders: Iterable[Path]) -> int:
+    """Delete folders, each under another name first, so that none ever looks whole but is not."""
     gone = list(folders)
     for folder in gone:
-        shutil.rmtree(folder, ignore_errors=True)
+        doomed = folder.with_name(f".gone-{folder.name}")
+        with contextlib.suppress(OSError):
+            folder.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
     return len(gone)

@@ -119,6 +119,7 @@ def test_a_refused_order_leaves_nothing(demo, path, status):
         {"schedule": {"start": "2001-01-01T00:00:00Z"}},
         {"schedule": {"end": "2030-01-01"}},
         {"source-date": "yesterday"},
+        {"priority": 101},
         {"alerts": {"boom": ["a@example.com"]}},
         {"alerts": ["not an address"]},
         {"graph-setting": "x"},
@@ -156,6 +157,7 @@ def test_run_time_overrides_are_kept_with_the_order(demo):
         "infrastructure": {"bucket": "other"},
         "date-of-source-data": "2026-11-01",
         "alerts": {"orderrunError": ["ops@example.com"]},
+        "priority": 7,
     }
     got = create(demo, body)
     assert got.status == 200, got.text
@@ -163,6 +165,7 @@ def test_run_time_overrides_are_kept_with_the_order(demo):
     settings = listed(demo)["orders"][0]["input_settings"]
     assert settings["parameters"] == {"amount": "60", "bucket": "other"}
     assert settings["source-date"] == "2026-11-01"
+    assert settings["priority"] == 7
     assert settings["alerts"] == {"orderrunError": ["ops@example.com"]}
     assert settings["schedule-setting"] == {
         "recurrence": "30 5 * * *", "zone": "Asia/Tokyo", "start": "2031-01-01T00:00:00+09:00"

@@ -186,6 +186,7 @@ def _wish(
         infrastructure=wanted.infrastructure,
         source_date=wanted.source_date,
         alerts=wanted.alert_addresses(),
+        priority=wanted.priority,
     )
 
 

@@ -86,6 +86,8 @@ def order(view: OrderView, account: Account, *, parent_run: str | None = None) -
         settings["graph-setting"] = [[key] for key in view.only_steps]
     if view.source_date is not None:
         settings["source-date"] = view.source_date
+    if view.priority:
+        settings["priority"] = view.priority
     if view.alerts:
         settings["alerts"] = {ALERT_NAME.get(k, k): v for k, v in view.alerts.items()}
     if view.schedule is not None and view.schedule.cron:

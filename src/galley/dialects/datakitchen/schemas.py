@@ -253,6 +253,7 @@ class NewOrder(Body):
         default=None,
         validation_alias=AliasChoices("alerts", "alert-destinations", "alert-destination"),
     )
+    priority: int = Field(default=0, ge=-100, le=100)
     owner_run: str | None = Field(
         default=None, max_length=64, validation_alias="ingredient_owner_order_run"
     )

@@ -457,9 +457,9 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ),
     (
         "bad crash",
-        {"a/description.json": {"type": "NoOp", "on-crash": "shrug"}},
+        {"a/description.json": {"type": "NoOp", "on-crash": "ask"}},
         "a/description.json",
-        "retry, fail, ask",
+        "write one of retry, fail.",
     ),
     (
         "bad alert",

@@ -26,7 +26,7 @@ _NEEDED = {
     "action": ("notebook.json", "actions/"),
     "script": ("notebook.json",),
 }
-_CRASH = ("retry", "fail", "ask")
+_CRASH = ("retry", "fail")
 
 Render = Callable[[Any, str], Any]
 

@@ -3,8 +3,13 @@
 from dataclasses import dataclass
 from enum import Enum
 
+import structlog
+
 from galley.core.runs.task import Task
+from galley.engine.executors.local import claims
 from galley.engine.executors.local.messages import Stop
+
+log = structlog.get_logger("galley.executor")
 
 
 class Phase(Enum):
@@ -42,3 +47,12 @@ class Attempt:
     def of(cls, task: Task, payload: bytes | None) -> "Attempt":
         """What is kept of a task."""
         return cls(task.key, task.fence, task.folder, task.log, task.timeout_s, payload)
+
+
+def abandon(attempt: Attempt) -> bool:
+    """See that nobody can claim the attempt in its present generation; False if somebody has."""
+    try:
+        return claims.abandon(attempt.folder, attempt.generation)
+    except OSError as error:  # then a shim cannot claim it either
+        log.warning("claim_not_written", attempt=attempt.key, error=str(error))
+        return True

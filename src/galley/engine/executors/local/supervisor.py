@@ -11,7 +11,7 @@ import structlog
 from galley.core.runs.ports import ExecutorEvents
 from galley.core.runs.task import Outcome, Task
 from galley.engine.executors.local import claims, ending, messages, processes, shim
-from galley.engine.executors.local.attempt import Attempt, Phase
+from galley.engine.executors.local.attempt import Attempt, Phase, abandon
 from galley.engine.executors.local.link import Report, TemplateLink, last_complaint
 from galley.engine.executors.local.loop import Loop
 from galley.engine.executors.local.messages import Stop, TemplateSettings
@@ -228,7 +228,7 @@ class Supervisor:
 
     def _send_again(self, attempt: Attempt) -> None:
         """The request was in the old template's hands: see that no fork of it can win, repeat."""
-        if _abandon(attempt):
+        if abandon(attempt):
             attempt.generation += 1
             self._requeue(attempt)
         else:
@@ -245,7 +245,7 @@ class Supervisor:
         said = self._complaint or last_complaint(self._complaints)
         log.error("template_cannot_start", tries=self._faults, said=said)
         for attempt in list(self._waiting):
-            if _abandon(attempt):
+            if abandon(attempt):
                 self._report_lost(attempt, f"the local executor cannot start: {said}")
         self._waiting.clear()
 
@@ -306,7 +306,7 @@ class Supervisor:
             return
         attempt.stop = stop
         if attempt.phase is Phase.WAITING:
-            if _abandon(attempt):
+            if abandon(attempt):
                 self._report_finished(
                     attempt, messages.stopped_outcome(stop.why, attempt.timeout_s)
                 )
@@ -391,12 +391,3 @@ class Supervisor:
         self._by_serial.clear()
         self._waiting.clear()
         self._loop.close()
-
-
-def _abandon(attempt: Attempt) -> bool:
-    """See that nobody can claim the attempt in its present generation; False if somebody has."""
-    try:
-        return claims.abandon(attempt.folder, attempt.generation)
-    except OSError as error:  # then a shim cannot claim it either
-        log.warning("claim_not_written", key=attempt.key, error=str(error))
-        return True
