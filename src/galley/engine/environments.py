@@ -45,6 +45,10 @@ _PASSED_ON = (
 _CONFIGURATIONS = ("/etc/uv/uv.toml", "~/.config/uv/uv.toml")
 
 
+class _UvRefused(StepError):
+    """Uv ran, and says that it cannot do it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Interpreter:
     """A usable environment: its folder and its python program."""
@@ -153,20 +157,20 @@ class EnvironmentStore:
         self._sweep(keep=target.name)
 
     def _install(self, requirements: tuple[str, ...], target: Path, console: Console) -> None:
-        """Fill a new environment: from wheels, which run nothing, or else from sources.
+        """Fill a new environment: from wheels, or else from sources.
 
-        A source runs its author's code while it is built. That build may write its own folders
-        alone: neither other environments nor the cache that they share.
+        Unpacking a wheel runs nothing of its author's as long as nothing starts the environment's
+        interpreter, which would obey a wheel's .pth files. A source does run its author's code:
+        its build may write its own folders alone, neither other environments nor their cache.
         """
         python = str(target / "bin" / "python")
         self._uv(["venv", "--relocatable", "--python", _python(), str(target)], console)
         if not requirements:
             return
-        # Steps may only read the environment, so each would compile its modules anew.
-        install = ["pip", "install", "--compile-bytecode", "--python", python]
+        install = ["pip", "install", "--no-compile-bytecode", "--python", python]
         try:
             self._uv([*install, "--only-binary", ":all:", *requirements], console)
-        except StepError:
+        except _UvRefused:
             console.info("Not all of it is there as wheels; building from source, apart")
             own = target.with_suffix(".build")
             own.mkdir(mode=0o700)
@@ -174,6 +178,7 @@ class EnvironmentStore:
                 self._uv([*install, *requirements], console, apart=own, writable=[own, target])
             finally:
                 shutil.rmtree(own, ignore_errors=True)
+        _compile(target, console)
 
     def _uv(
         self,
@@ -185,22 +190,17 @@ class EnvironmentStore:
     ) -> None:
         program = _uv_program()
         environment, readable = _uv_surroundings((apart or self._folder) / ".cache")
-        try:
-            code = console.run_program(
-                [str(program), "--no-progress", "--quiet", *arguments],
-                cwd=apart or self._folder,
-                env=environment,
-                network=True,
-                readable=[program, *readable],
-                writable=[self._folder] if writable is None else writable,
-                timeout_s=_BUILD_S,
-            )
-        except TimeoutError as error:
-            raise StepError(f"it took longer than {_BUILD_S:g} s.") from error
-        except OSError as error:
-            raise StepError(f"uv could not be started: {error.strerror}.") from error
+        code = _run(
+            [str(program), "--no-progress", "--quiet", *arguments],
+            console,
+            cwd=apart or self._folder,
+            env=environment,
+            network=True,
+            readable=[program, *readable],
+            writable=[self._folder] if writable is None else writable,
+        )
         if code:
-            raise StepError(
+            raise _UvRefused(
                 f"uv ended with exit code {code}; the log has its words. Check the names and"
                 " versions of the requirements."
             )
@@ -216,6 +216,50 @@ class EnvironmentStore:
                 return
             if sizes[path] and _delete_unused(path):
                 too_much -= sizes[path]
+
+
+def _compile(target: Path, console: Console) -> None:
+    """Compile the modules once, since steps may only read them; files that cannot be are left.
+
+    By the bare interpreter without site: nothing of the environment itself is run.
+    """
+    _run(
+        [_python(), "-I", "-S", "-m", "compileall", "-q", "-q", str(target / "lib")],
+        console,
+        cwd=target,
+        env={"PATH": "/usr/bin:/bin"},
+        network=False,
+        readable=[],
+        writable=[target],
+    )
+
+
+def _run(
+    argv: list[str],
+    console: Console,
+    *,
+    cwd: Path,
+    env: dict[str, str],
+    network: bool,
+    readable: Sequence[Path],
+    writable: Sequence[Path],
+) -> int:
+    """Run a program of a build; its exit code."""
+    try:
+        return console.run_program(
+            argv,
+            cwd=cwd,
+            env=env,
+            network=network,
+            readable=readable,
+            writable=writable,
+            timeout_s=_BUILD_S,
+        )
+    except TimeoutError as error:
+        raise StepError(f"it took longer than {_BUILD_S:g} s.") from error
+    except OSError as error:
+        name = Path(argv[0]).name
+        raise StepError(f"{name} could not be started: {error.strerror}.") from error
 
 
 def _delete_unused(lock_path: Path) -> bool:

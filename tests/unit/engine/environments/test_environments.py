@@ -62,8 +62,9 @@ def test_an_environment_has_its_requirements_and_is_built_once(tmp_path, shelf, 
     built = len(console.programs)
     with store.using(["tinypkg==1.5"], console) as again:
         assert again == found
-    assert len(console.programs) == built == 2
-    assert all(p["network"] and p["sandboxed"] for p in console.programs)
+    assert len(console.programs) == built == 3
+    assert [p["network"] for p in console.programs] == [True, True, False]
+    assert all(p["sandboxed"] for p in console.programs)
     assert visible(tmp_path / "envs") == [environment_key(["tinypkg==1.5"])]
 
 
@@ -180,10 +181,40 @@ def test_a_build_from_source_may_write_its_own_folders_alone(tmp_path, shelf, co
     envs = tmp_path / "envs"
     with EnvironmentStore(envs).using(["srcpkg==1.0"], console) as found:
         assert run(found, "import srcpkg; print(srcpkg.BUILT)") == "True"
-    _, wheels_only, built = console.programs
+    _, wheels_only, built, _ = console.programs
     assert [str(path) for path in wheels_only["writable"]] == [str(envs)]
     assert "--only-binary" in wheels_only["argv"]
     assert "--only-binary" not in built["argv"]
     assert all(path.parent == envs and path.name.startswith(".") for path in built["writable"])
     assert Path(built["env"]["UV_CACHE_DIR"]).parent in built["writable"]
     assert visible(envs) == [environment_key(["srcpkg==1.0"])]
+
+
+def test_a_wheel_runs_nothing_while_it_is_installed_and_compiled(tmp_path, shelf, console):
+    shelf("pthpkg")
+    canary = tmp_path / "canary"
+    with zipfile.ZipFile(tmp_path / "shelf" / "pthpkg-1.0-py3-none-any.whl", "a") as wheel:
+        wheel.writestr("pthpkg.pth", f"import pathlib; pathlib.Path({str(canary)!r}).touch()\n")
+    with EnvironmentStore(tmp_path / "envs").using(["pthpkg"], console) as found:
+        assert not canary.exists()
+        assert list(found.folder.rglob("pthpkg*.pyc"))
+        run(found, "pass")
+        assert canary.exists()  # the trap itself works
+
+
+def test_a_build_that_takes_too_long_is_not_begun_again_from_source(tmp_path, shelf, console):
+    tried = []
+
+    def slow(argv, **_options):
+        tried.append(argv)
+        if "install" in argv:
+            raise TimeoutError
+        return 0
+
+    console.run_program = slow
+    with (
+        pytest.raises(StepError, match="it took longer than"),
+        EnvironmentStore(tmp_path / "envs").using(["tinypkg==1.5"], console),
+    ):
+        pass
+    assert len(tried) == 2
