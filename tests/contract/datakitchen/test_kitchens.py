@@ -97,18 +97,44 @@ def test_an_update_replaces_the_whole_kitchen(member, kitchen):
     overrides = {"region": "us", "db": {"host": "h"}}
     got = put(
         member, kitchen, recipeoverrides=overrides, settings=settings, description="new",
-        created_time=1, name="other", is_admin=True,
     )  # fmt: skip
     assert got.status == 200, got.text
     shown = one(member, kitchen)
     assert shown["recipeoverrides"] == overrides
     assert shown["settings"]["alerts"] == alerts
     assert shown["description"] == "new"
-    assert shown["name"] == kitchen
-    assert shown["created_time"] != 1
-    assert "is_admin" not in shown
     assert put(member, kitchen, recipeoverrides={}).status == 200
     assert one(member, kitchen)["recipeoverrides"] == {}
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [({"name": "other"}, "'name' cannot be changed here"), ({"created_time": 1}, "created_time"),
+     ({"parent-kitchen": None}, 'it is "master"'), ({"is_admin": True}, "no 'is_admin'"),
+     ({"recipeoveride": {"a": 1}}, "did you mean 'recipeoverrides'?")],
+)  # fmt: skip
+def test_what_an_update_would_drop_refuses_it(member, kitchen, sent, told):
+    before = one(member, kitchen)
+    for method, path in (("POST", "update"), ("PUT", "settings")):
+        document = {**before, "description": "lost", **sent}
+        got = member.call(method, f"/v2/kitchen/{path}/{kitchen}", {"kitchen.json": document})
+        assert got.status == 400
+        assert told in got.json["message"]["error"]
+    assert one(member, kitchen) == before
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [({"kitchen-staff": [MEMBER, "mya@example.com"]}, "no user mya@example.com"),
+     ({"kitchen-staff": [OUTSIDER]}, "shut yourself out"),
+     ({"kitchen-roles": {"mya@example.com": "Admin"}}, "no user mya@example.com"),
+     ({"kitchen-roles": {MEMBER: "Boss"}}, "Admin, Developer, Guest")],
+)  # fmt: skip
+def test_a_kitchen_is_not_closed_by_a_slip(member, kitchen, sent, told):
+    got = put(member, kitchen, **sent)
+    assert got.status == 400
+    assert told in got.json["message"]["error"]
+    assert one(member, kitchen)["kitchen-staff"] == []
 
 
 def test_settings_can_be_put(member, kitchen):

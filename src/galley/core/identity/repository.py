@@ -1,6 +1,6 @@
 """All SQL of identity."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -65,6 +65,11 @@ class UserRepository:
     def find(self, login: str) -> User | None:
         """The user of a login (already in its stored spelling)."""
         return self._session.scalar(select(User).where(User.login == login))
+
+    def activity_of(self, logins: Collection[str]) -> dict[str, bool]:
+        """Of some logins those that exist -> whether the user is active."""
+        rows = select(User.login, User.is_active).where(User.login.in_(logins))
+        return {row.login: row.is_active for row in self._session.execute(rows)}
 
     def get(self, user_id: int) -> User:
         """The user of an id.

@@ -17,6 +17,7 @@ from galley.kit.destinations import fault_of_destination
 from galley.kit.paths import fault_of_path, fault_of_segment
 
 ALERT_EVENTS = ("start", "warning", "over_duration", "success", "failure")
+KITCHEN_ROLES = ("Admin", "Developer", "Guest")
 RESERVED_KITCHENS = frozenset(
     {
         "list",
@@ -42,7 +43,7 @@ MAX_MESSAGE = 2_000
 _KITCHEN = re.compile(r"[A-Za-z0-9_]{2,64}\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _LOGIN = re.compile(r"[^\s\x00-\x1f\x7f<>,;\"]{1,254}\Z")
-_ROLE = re.compile(r"[A-Za-z0-9_ \-]{1,64}\Z")
+_ROLES = {role.lower(): role for role in KITCHEN_ROLES}
 
 
 def check_kitchen_name(name: str) -> str:
@@ -101,14 +102,18 @@ def check_staff(staff: Sequence[Any]) -> list[str]:
 
 
 def check_roles(roles: Mapping[str, Any]) -> dict[str, str]:
-    """Login in lower case -> role name."""
+    """Login in lower case -> role name, in its own spelling."""
+    if len(roles) > MAX_STAFF:
+        raise KitchenSettingInvalid("roles", f"it has at most {MAX_STAFF} people.")
     checked = {}
     for who, role in roles.items():
-        if not isinstance(role, str) or not _ROLE.match(role):
+        known = _ROLES.get(role.lower()) if isinstance(role, str) else None
+        if known is None:
             raise KitchenSettingInvalid(
-                f"roles of {who[:100]}", "a role is a word of letters, digits, '_', '-' and spaces."
+                f"roles of {who[:100]}",
+                f"there is no role {str(role)[:100]!r}; there are {', '.join(KITCHEN_ROLES)}.",
             )
-        checked[_login("roles", who)] = role
+        checked[_login("roles", who)] = known
     return checked
 
 

@@ -27,6 +27,7 @@ from galley.core.projects.errors import (
     RootKitchenStays,
 )
 from galley.core.projects.models import Kitchen, Project
+from galley.core.projects.people import check_people
 from galley.core.projects.repository import KitchenRepository, ProjectRepository
 from galley.core.projects.sight import see_kitchen
 from galley.core.secrets.operations import delete_scope
@@ -232,13 +233,15 @@ def update_kitchen(
     Raises:
         KitchenNotFound: no such kitchen, or it is closed to the caller.
         Forbidden: the caller may not change it, or not who works in it.
-        KitchenSettingInvalid, RecipeNameInvalid: a value that cannot be; the message names it.
+        KitchenSettingInvalid, RecipeNameInvalid: a value that cannot be (a login that nobody has
+            among them); the message names it.
     """
     row = see_kitchen(session, caller, name, "kitchen.update", to_change=True)
     before = _document(row)
     wanted = _checked(changes)
     if any(wanted.get(part, before[part]) != before[part] for part in ("staff", "roles")):
         caller.require("kitchen.staff", row)
+        check_people(session, caller, row, wanted)
     for part, value in wanted.items():
         setattr(row, part, value)
     after = _document(row)

@@ -2,16 +2,19 @@
 
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, Body
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from galley.core.caller import Caller
+from galley.core.errors import Invalid
 from galley.core.projects import operations as projects
 from galley.core.projects.errors import KitchenNotFound
 from galley.dialects.datakitchen import render, schemas
 from galley.dialects.datakitchen.answers import ok
 from galley.dialects.datakitchen.auth import CallerDep
+from galley.kit.nearest import did_you_mean
 from galley.wire.services import ServicesDep
 from galley.wire.session import CallRoute, SessionDep
 
@@ -58,7 +61,7 @@ def update_kitchen(
     session: SessionDep,
     services: ServicesDep,
 ) -> Response:
-    """Put the whole kitchen as the client has it; what clients cannot change stays."""
+    """Put the whole kitchen as the client has it; what cannot be changed must be as it is."""
     _update(services, session, caller, kitchen, wanted.kitchen)
     return ok()
 
@@ -137,4 +140,25 @@ def _update(
         restrict_recipes=document.restrict_recipes,
         recipes=document.recipes,
     )
-    projects.update_kitchen(session, caller, kitchen, changes=changes, clock=services.clock)
+    row = projects.update_kitchen(session, caller, kitchen, changes=changes, clock=services.clock)
+    _refuse_other_than(render.kitchen(row, services.account), document.model_extra or {})
+
+
+def _refuse_other_than(shown: dict[str, Any], sent: dict[str, Any]) -> None:
+    """Let the keys pass that a kitchen is shown with and that stay as they are; no others.
+
+    Raises:
+        Invalid: a key that no kitchen has, or a new value for one that cannot be changed.
+    """
+    for key, value in sent.items():
+        if key not in shown:
+            raise Invalid(
+                f"kitchen.json: a kitchen has no {key[:100]!r}{did_you_mean(key, shown)}. "
+                "Nothing was changed; leave it out."
+            )
+        if value != shown[key]:
+            raise Invalid(
+                f"kitchen.json: {key!r} cannot be changed here, it is "
+                f"{msgspec.json.encode(shown[key]).decode()}. Nothing was changed; send that, "
+                "or leave it out."
+            )

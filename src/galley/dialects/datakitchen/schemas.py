@@ -60,10 +60,12 @@ class NewKitchen(Body):
 
 
 class KitchenDocument(Body):
-    """A kitchen as clients send it back; keys that clients cannot change are ignored.
+    """A kitchen as clients send it back. A key that is absent leaves its property as it is.
 
-    A key that is absent leaves its property as it is.
+    Keys that clients cannot change are extras (`model_extra`).
     """
+
+    model_config = ConfigDict(extra="allow", populate_by_name=False)
 
     description: str | None = Field(default=None, max_length=10_000)
     staff: list[str] | None = Field(default=None, validation_alias="kitchen-staff", max_length=5000)

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from galley.core.caller import Caller
+from galley.core.identity.models import User
 from galley.core.identity.policy import JUDGE
 from galley.core.projects.operations import seed_account
 from galley.kit.clock import ManualClock
+from galley.kit.ids import new_uid
 from galley.storage.db import Database
 from galley.storage.git import GitStore
 
@@ -48,6 +50,14 @@ def repositories(tmp_path: Path) -> GitStore:
 
 @pytest.fixture
 def account(database: Database, repositories: GitStore, manual_clock: ManualClock) -> Database:
-    """The database after the account was seeded."""
+    """The database after the account was seeded; Ann, Bob and Eve are its users."""
     seed_account(database, repositories, manual_clock)
+    with database.writing() as session:
+        for name in ("ann", "bob", "eve"):
+            session.add(
+                User(
+                    uid=new_uid(), login=f"{name}@example.org", roles=frozenset({"member"}),
+                    created_at=manual_clock.now(),
+                )
+            )  # fmt: skip
     return database

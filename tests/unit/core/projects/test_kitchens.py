@@ -15,6 +15,7 @@ from galley.core.errors import Forbidden, GalleyError, Unauthenticated
 from galley.core.events import audit
 from galley.core.events.models import audit_entries
 from galley.core.identity.actors import nobody
+from galley.core.identity.users import disable_user, get_user
 from galley.core.projects.errors import (
     BranchMissing,
     BranchTaken,
@@ -244,7 +245,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"overrides": {"a": object()}}, "plain JSON"),
     ({"staff": ["a b"]}, "staff"),
     ({"staff": [5]}, "staff"),
+    ({"staff": ["ann@example.org", "ana@example.org"]}, "no user ana@example.org"),
+    ({"staff": ["bob@example.org"]}, "shut yourself out"),
     ({"roles": {"a@x": 5}}, "roles of a@x"),
+    ({"roles": {"ann@example.org": "Chef"}}, "there are Admin, Developer, Guest"),
+    ({"roles": {"ana@example.org": "Guest"}}, "no user ana@example.org"),
     ({"alerts": {"orderrunStart": []}}, "the events are start"),
     ({"alerts": {"failure": ["not an address"]}}, "neither"),
     ({"alerts": {"failure": ["a@x.org\r\nBcc: b@x.org"]}}, "neither"),
@@ -277,7 +282,30 @@ def test_only_the_kitchens_chiefs_choose_who_works_there(
     with pytest.raises(Forbidden):
         kitchens.change(people("bob"), "dev", roles={})
     kitchens.change(people("bob"), "dev", description="fine", roles=roles)
-    assert kitchens.change(ann, "dev", staff=["bob@example.org"]).staff == ["bob@example.org"]
+    both = ["bob@example.org", "ann@example.org"]
+    assert kitchens.change(ann, "dev", staff=both).staff == both
+
+
+def test_a_disabled_user_stays_in_a_kitchen_but_comes_into_none(
+    kitchens: Account, ann: Caller, admin: Caller
+) -> None:
+    both = ["ann@example.org", "bob@example.org"]
+    roles = {"ann@example.org": "Admin", "bob@example.org": "developer"}
+    kitchens.open(ann, "dev")
+    kitchens.change(ann, "master", staff=both, roles=roles)
+    with kitchens.database.writing() as session:
+        bob = get_user(session, admin, "bob@example.org")
+        disable_user(session, bob, clock=kitchens.clock, by=admin)
+    with pytest.raises(KitchenSettingInvalid, match=r"bob@example\.org is disabled"):
+        kitchens.change(ann, "dev", staff=both)
+    kept = kitchens.change(ann, "master", staff=both[::-1], roles=roles)
+    assert kept.staff == both[::-1]
+    assert kept.roles["bob@example.org"] == "Developer"
+
+
+def test_an_administrator_may_leave_themself_out(kitchens: Account, admin: Caller) -> None:
+    kitchens.change(admin, "master", staff=["ann@example.org"])
+    assert kitchens.get(admin, "master").staff == ["ann@example.org"]
 
 
 def test_a_deleted_kitchen_takes_its_branch_and_secrets_but_not_its_commits(
