@@ -3,14 +3,17 @@
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from galley.app.store import Store
 from galley.core.projects.models import Kitchen
+from galley.core.runs.history import read_history
 from galley.core.runs.live import LiveRun, LiveStep
 from galley.core.secrets import operations as secrets
+from galley.engine.executors.local import claims
 from galley.kit.files import write_atomically
 from galley.kit.ids import new_uid
 from galley.settings import Settings
@@ -37,11 +40,17 @@ def _scopes_of(session: Session, kitchen: str | None) -> list[str]:
     return scopes
 
 
+def history_of(store: Store, run: LiveRun, step_key: str) -> dict[str, list[Any]]:
+    """What the step's checks found in earlier runs."""
+    with store.database.reading() as session:
+        return read_history(session, run, step_key)
+
+
 def claims_of(store: Store) -> Callable[[LiveRun, LiveStep], bool]:
     """Whether a process of this machine ever took an attempt up: its folder has a claim."""
 
     def is_claimed(run: LiveRun, step: LiveStep) -> bool:
-        return (store.folders.attempt(run.id, step.attempt.id) / "pid").exists()
+        return claims.is_there(str(store.folders.attempt(run.id, step.attempt.id)))
 
     return is_claimed
 

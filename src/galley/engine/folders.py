@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+OUT = "out"
+"""Where below its folder an attempt puts files to be published."""
+
 
 @dataclass(frozen=True, slots=True)
 class Folders:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from galley.core.recipes.spec import CheckSpec, StepSpec
-from galley.core.runs.task import CheckResult, Outcome, Staged, Task
+from galley.core.runs.task import CheckResult, Outcome, Staged, Task, check_key
 from galley.engine import checks
 from galley.engine.connectors.base import DEFAULT_MEMORY_MB, Batch, Place
 from galley.engine.console import Console
 from galley.engine.faults import StepError
+from galley.engine.folders import OUT
 
 MAX_VALUE_BYTES = 1024 * 1024
 """The largest run-time variable."""
@@ -49,8 +50,10 @@ class Step:
 
     @property
     def out(self) -> Path:
-        """The attempt's folder for files to be published."""
-        return Path(self.task.folder) / "out"
+        """The attempt's folder for files to be published; made when somebody asks for it."""
+        folder = Path(self.task.folder, OUT)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
 
     def reload(self) -> None:
         """Read the step again if its later files use variables that it has exported by now."""
@@ -88,9 +91,8 @@ class Step:
         stopped: list[CheckResult] = []
         for spec in wanted:
             for name, variables in self._loops(spec, place):
-                result = checks.evaluate(
-                    spec, variables, self._history(spec), name=name, place=place
-                )
+                past = self.task.history.get(check_key(place, name), ())
+                result = checks.evaluate(spec, variables, past, name=name, place=place)
                 self.results.append(result)
                 self._tell(result)
                 if result.status == "failed":
@@ -122,12 +124,6 @@ class Step:
             measured = self.measures.get((place[1], key), {})
             yield f"{spec.name}/{key}", {**self.variables, **measured, "KeyName": key}
 
-    def _history(self, spec: CheckSpec) -> list[Any]:
-        of = spec.metric.get("of") if isinstance(spec.metric, dict) else None
-        names = (of,) if of else (spec.name, spec.variable)
-        known = self.task.history
-        return next((known[name] for name in names if name and name in known), [])
-
     def _tell(self, result: CheckResult) -> None:
         text = f"Check {result.name} {result.status}: {result.text}"
         if result.status == "failed":
@@ -154,7 +150,7 @@ def new_step(
         roots=tuple(Path(root) for root in task.roots),
         memory_mb=task.limits.memory_mb or DEFAULT_MEMORY_MB,
     )
-    for made in (folder / "out", place.work):
+    for made in (folder, place.work):
         made.mkdir(mode=0o700, parents=True, exist_ok=True)
     return Step(task, spec, console, place, dict(task.variables), reloader=reloader)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from galley.core.runs.task import Staged
 from galley.engine.faults import StepError
+from galley.engine.folders import OUT
 from galley.engine.nodes.base import Step
 from galley.kit.files import fsync_folder
 
@@ -30,7 +31,7 @@ def stage(step: Step) -> None:
     """
     for pattern in step.spec.artifacts:
         _collect(step, pattern)
-    found = sorted(_files(step.out))
+    found = sorted(_files(Path(step.task.folder, OUT)))
     if len(found) > MAX_FILES:
         raise StepError(f"The step leaves {len(found)} files; {MAX_FILES} is the limit.")
     for path in found:

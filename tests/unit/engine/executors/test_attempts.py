@@ -40,14 +40,15 @@ def test_the_log_has_one_stamped_line_for_each_line(bench):
     ]  # fmt: skip
 
 
-def test_control_files_are_private_and_atomic(bench):
+def test_control_files_are_private(bench):
     bench.run("noop")
-    assert stat.S_IMODE(bench.file("one", "pid").stat().st_mode) == 0o600
-    claim = json.loads(bench.file("one", "pid").read_text())
+    assert stat.S_IMODE(bench.file("one", "").stat().st_mode) == 0o700
+    assert stat.S_IMODE(bench.file("one", "exit.json").stat().st_mode) == 0o600
+    claim = json.loads(bench.file("one", "pid").readlink().name)
     assert claim["pid"] == bench.recorder.outcome("one").exports["pid"]
     assert claim["started"] > 0
     left = sorted(p.name for p in bench.file("one", "").iterdir())
-    assert left == ["exit.json", "out", "pid"]
+    assert left == ["exit.json", "pid"]
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_one_of_many_wins(tmp_path):
 
     def run(number):
         ready.wait()
-        if claims._place(folder, 0, claims.Claim(number, 1), temporary=f"{folder}/.{number}"):
+        if claims.claim(folder, 0, processes.Mark(number, 1, "b")):
             won.append(number)
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(8)]

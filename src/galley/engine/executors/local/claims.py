@@ -1,9 +1,12 @@
-"""Who may run an attempt: one file that exactly one process can put there.
+"""Who may run an attempt: one name that exactly one process can put there.
 
 A request may still lie in a dead server's template while its successor recovers. Both must not
-win: whoever links `pid` into the attempt's folder first decides whether the attempt runs. An
+win: whoever puts `pid` into the attempt's folder first decides whether the attempt runs. An
 abandoned claim is followed by `pid.1`, `pid.2`, ... when the same server hands the attempt to a
 fresh template, so that a fork that was on its way meets a claim that is taken.
+
+A claim is a symbolic link that points at nothing: its target is the claim's text. One system call
+makes it, whole or not at all, where a file with a content needs five.
 """
 
 import os
@@ -50,33 +53,30 @@ def abandon(folder: str, generation: int) -> bool:
     return _place(folder, generation, _ABANDONED)
 
 
-def _place(folder: str, generation: int, content: Claim, temporary: str | None = None) -> bool:
-    """Make the claim's file appear with its content, or not at all."""
-    temporary = temporary or f"{folder}/.claim.{os.getpid()}"
+def _place(folder: str, generation: int, content: Claim) -> bool:
+    """Make the claim appear with its content, or not at all."""
+    path = f"{folder}/{_name(generation)}"
     try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    except FileNotFoundError:
-        Path(folder).mkdir(parents=True, exist_ok=True, mode=0o700)
-        return _place(folder, generation, content, temporary)
-    try:
-        os.write(handle, _encode(content))
-    finally:
-        os.close(handle)
-    try:
-        os.link(temporary, f"{folder}/{_name(generation)}")
+        os.symlink(_encode(content), path)  # noqa: PTH211 (on the hot path)
     except FileExistsError:
         return False
-    finally:
-        os.unlink(temporary)  # noqa: PTH108 (on the hot path)
+    except FileNotFoundError:
+        Path(folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+        return _place(folder, generation, content)
     return True
 
 
 def find(folder: str, generation: int = 0) -> Claim | None:
     """The claim of that generation, or None."""
     try:
-        return _decode(Path(folder, _name(generation)).read_bytes())
+        return _decode(os.readlink(f"{folder}/{_name(generation)}"))  # noqa: PTH115 (likewise)
     except FileNotFoundError:
         return None
+
+
+def is_there(folder: str) -> bool:
+    """Whether the attempt was ever claimed or abandoned."""
+    return os.path.lexists(f"{folder}/{_name(0)}")
 
 
 def settle(folder: str) -> Claim | None:

@@ -52,19 +52,18 @@ _encode = msgspec.json.Encoder().encode
 
 
 def write_outcome(folder: str, outcome: Outcome) -> None:
-    """Leave the exit file: whole or not at all.
+    """Leave the exit file, which is read once its writer has ended: half of it is no JSON.
 
     It need not outlive the machine: after a power cut the attempt is lost in any case.
     """
-    temporary = f"{folder}/.{EXIT_FILE}"
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    path = f"{folder}/{EXIT_FILE}"
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         rest = memoryview(_encode(outcome))
         while rest:
             rest = rest[os.write(handle, rest) :]
     finally:
         os.close(handle)
-    os.rename(temporary, f"{folder}/{EXIT_FILE}")  # noqa: PTH104 (on the hot path)
 
 
 def read_outcome(folder: str) -> Outcome | None:

@@ -20,6 +20,7 @@ from galley.engine.executors.local import processes
 from galley.engine.executors.local.limits import LimitWatch
 from galley.engine.executors.local.logfile import ERROR, WARNING, LogFile, ProgramOutput
 from galley.engine.executors.local.messages import OWNER_VARIABLE
+from galley.engine.folders import OUT
 
 _SIGNALLED = 128
 _TICK_S = 0.1
@@ -114,14 +115,14 @@ class Programs:
             "PATH": _PATH,
             "HOME": self._task.work,
             "LANG": "C.UTF-8",
-            "TMPDIR": "/tmp" if walled else self._temporary(),  # noqa: S108
+            "TMPDIR": "/tmp" if walled else self._own_folder("tmp"),  # noqa: S108
             **{str(name): str(value) for name, value in env.items()},
             OWNER_VARIABLE: self._task.folder,
         }
 
-    def _temporary(self) -> str:
-        """The attempt's own folder for temporary files."""
-        folder = Path(self._task.folder, "tmp")
+    def _own_folder(self, name: str) -> str:
+        """A folder of the attempt's own."""
+        folder = Path(self._task.folder, name)
         folder.mkdir(mode=0o700, exist_ok=True)
         return str(folder)
 
@@ -142,8 +143,8 @@ class Programs:
             words,
             cwd=str(cwd),
             readable=[*trees, *map(str, readable)],
-            writable=[task.work, f"{task.folder}/out", *own, *areas, *map(str, writable)],
-            temporary=self._temporary(),
+            writable=[task.work, self._own_folder(OUT), *own, *areas, *map(str, writable)],
+            temporary=self._own_folder("tmp"),
             network=network,
         )
 

@@ -177,7 +177,6 @@ class _Shim:
         if limits is not self._warm.settings.limits or limits.cpu_s is not None:
             limiting.apply_to_shim(limits, self._warm.baseline_bytes)
         _make_folder(self._task.work)
-        _make_folder(f"{self._task.folder}/out")
         sys.stdout = sys.stderr = ConsoleStream(self._log)
         gc.enable()
         if self._masker.too_short:
