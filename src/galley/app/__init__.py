@@ -9,7 +9,7 @@ import structlog
 from galley.app.addresses import address_of
 from galley.app.application import make_application
 from galley.app.chores import make_chores
-from galley.app.parts import claims_of, kept, secrets_of, worker_name
+from galley.app.parts import claims_of, history_of, kept, secrets_of, worker_name
 from galley.app.runtime import Leading, Runtime
 from galley.app.store import Store, open_store
 from galley.core.identity import operations as identity
@@ -82,6 +82,7 @@ def _assemble(settings: Settings, store: Store) -> Runtime:
         repositories=store.repositories,
         blobs=store.blobs,
         secrets=lambda run, wanted: secrets_of(store, run, wanted),
+        history=lambda run, step_key: history_of(store, run, step_key),
         roots=tuple(str(root) for root in settings.roots),
         mail=lambda: leading.nudge(Mailer),
         reschedule=lambda: leading.nudge(Scheduler),

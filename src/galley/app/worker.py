@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from galley.app.parts import claims_of, secrets_of, worker_name
+from galley.app.parts import claims_of, history_of, secrets_of, worker_name
 from galley.app.store import open_store
 from galley.core.errors import Invalid
 from galley.engine.cluster import Cluster
@@ -64,6 +64,7 @@ def build_worker(settings: Settings, name: str | None = None) -> Worker:
         repositories=store.repositories,
         blobs=store.blobs,
         secrets=lambda run, wanted: secrets_of(store, run, wanted),
+        history=lambda run, step_key: history_of(store, run, step_key),
         roots=tuple(str(root) for root in settings.roots),
     )
     loop = WorkerLoop(store.database, name, executor, launcher, is_claimed=claims_of(store))

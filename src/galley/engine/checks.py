@@ -2,17 +2,19 @@
 
 A metric is a value, the name of a variable, or `{"history": "previous"}` respectively
 `{"history": "average", "last": 10}` over the values of earlier runs (oldest first). Expressions
-of a check with kept history may read `previous` and `average`.
+of a check with kept history may read `previous` and `average`. While there is no earlier value,
+a check that needs one passes and says so.
 """
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time
+from math import isfinite
 from typing import Any
 
 import msgspec
 
-from galley.core.recipes.spec import CheckSpec
+from galley.core.recipes.spec import PAST, CheckSpec
 from galley.core.runs.task import CheckResult
 from galley.engine import expressions
 from galley.engine.expressions import ExpressionError
@@ -40,6 +42,7 @@ _TRUE = frozenset({"true", "yes", "y", "on", "1", "t"})
 _FALSE = frozenset({"false", "no", "n", "off", "0", "f", ""})
 _DATES = ("%Y%m%d", "%Y/%m/%d", "%d.%m.%Y", "%Y-%m-%d %H:%M:%S", "%Y%m%d%H%M%S")
 _LONGEST_VALUE = 200
+_NO_PAST = "no earlier value to compare with"
 _MISSING: Any = object()
 
 
@@ -58,10 +61,12 @@ def evaluate(
     """Make one check; `name` is what the result is called, else the check's own name.
 
     A check that cannot be made (no such variable, not a number, ...) counts as failed and says
-    why. With the action `log` the result is always `logged`.
+    why. With the action `log` the result is always `logged`. Of `history` only what the check's
+    type admits is looked at, and only such a value is kept for later runs.
     """
     value: Any = None
     metric: Any = None
+    history = [past for past in history if _is_kept(past, check.convert)]
     try:
         if check.expression is not None:
             value, passed, text = _expression(check, variables, history)
@@ -80,6 +85,7 @@ def evaluate(
         metric=_plain(metric),
         place=place,
         description=check.description,
+        keeps_history=check.keep_history and _is_kept(value, check.convert),
     )
 
 
@@ -130,13 +136,18 @@ def _comparison(
     if check.compare is None:
         return value, None, bool(value), f"{check.variable}={_shown(value)}"
     metric, label = _metric(check.metric, variables, history)
+    left = converted(value, check.convert)
     if metric is _MISSING:
-        shown = _shown(converted(value, check.convert))
-        return value, None, True, f"{shown} (no earlier value to compare with)"
-    passed = compare(check.compare, value, metric, check.convert)
-    left, right = converted(value, check.convert), converted(metric, check.convert)
+        return left, None, True, f"{_shown(left)} ({_NO_PAST})"
+    right = metric if _is_average(check) else converted(metric, check.convert)
+    passed = compare(check.compare, left, right, None)
     text = f"{_shown(left)} {PHRASES[check.compare]} {label}{_shown(right)}"
     return left, right, passed, text
+
+
+def _is_average(check: CheckSpec) -> bool:
+    """Whether the metric is an average: a number, also where the values are whole ones."""
+    return isinstance(check.metric, dict) and check.metric.get("history") == "average"
 
 
 def _metric(metric: Any, variables: Mapping[str, Any], history: Sequence[Any]) -> tuple[Any, str]:
@@ -158,33 +169,47 @@ def _past(kind: str, history: Sequence[Any], last: Any) -> Any:
         return history[-1]
     if kind != "average":
         raise CheckFault(f"{kind} is no history; use previous or average")
-    chosen = history[-int(last) :] if last else history
-    numbers = [converted(value, "float") for value in chosen]
-    return sum(numbers) / len(numbers)
+    numbers = [converted(value, "float") for value in history if _is_kept(value, "float")]
+    if not numbers:
+        raise CheckFault("the earlier values are no numbers, so they have no average")
+    chosen = numbers[-int(last) :] if last else numbers
+    return sum(chosen) / len(chosen)
+
+
+def _is_kept(value: Any, convert: str | None) -> bool:
+    """Whether the value can be one of a history: there is one, and it is of the check's type."""
+    if value is None or (isinstance(value, float) and not isfinite(value)):
+        return False
+    try:
+        converted(value, convert)
+    except CheckFault:
+        return False
+    return True
 
 
 def _expression(
     check: CheckSpec, variables: Mapping[str, Any], history: Sequence[Any]
 ) -> tuple[Any, bool, str]:
     text = check.expression or ""
-    known = {**_derived(check, history), **variables}
     names = expressions.names_in(text)
+    kinds = [kind for kind in PAST if check.keep_history and kind in names]
+    wanted = [kind for kind in kinds if kind not in variables]
+    if wanted and not history:
+        return _looked_at(check, variables, None), True, f"{text} ({_NO_PAST})"
+    known = {**{kind: _past(kind, history, None) for kind in wanted}, **variables}
     value = expressions.evaluate(text, known)
     if len(names) == 1 and text.strip() == names[0]:
         return value, bool(value), f"{names[0]}={_shown(value)}"
     used = ", ".join(f"{name}={_shown(known[name])}" for name in names if name in known)
-    return value, bool(value), f"{text} ({used})" if used else text
+    said = f"{text} ({used})" if used else text
+    return _looked_at(check, variables, value), bool(value), said
 
 
-def _derived(check: CheckSpec, history: Sequence[Any]) -> dict[str, Any]:
-    if not check.keep_history or not history:
-        return {}
-    derived = {"previous": history[-1]}
-    try:
-        derived["average"] = _past("average", history, None)
-    except CheckFault:
-        return derived
-    return derived
+def _looked_at(check: CheckSpec, variables: Mapping[str, Any], otherwise: Any) -> Any:
+    """What an expression's check is about: where it keeps a history, the variable that it names."""
+    if check.keep_history and check.variable is not None and check.variable in variables:
+        return variables[check.variable]
+    return otherwise
 
 
 def _integer(value: Any) -> int:

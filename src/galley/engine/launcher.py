@@ -1,7 +1,8 @@
 """Carries out what the writer decided: hands attempts to executors with all that they need.
 
-What is quick happens in the writer's thread; looking up secrets, checking out a source tree and
-storing staged files happen in a small pool, and failures there come back as the attempt's end.
+What is quick happens in the writer's thread; looking up secrets and the history of checks, checking
+out a source tree and storing staged files happen in a small pool, and failures there come back as
+the attempt's end.
 """
 
 import os
@@ -30,13 +31,15 @@ from galley.storage.git import GitStore
 log = structlog.get_logger("galley.launcher")
 
 SecretLookup = Callable[[LiveRun, frozenset[str]], dict[str, str]]
+HistoryLookup = Callable[[LiveRun, str], dict[str, list[Any]]]
 
 
 class Launcher:
     """Implements the writer's `Acts` and the executors' `ExecutorEvents`.
 
     `executors` are named as the ledger's workers are; `secrets` resolves references for a run;
-    `is_remote` knows the workers of other processes.
+    `history` tells what a step's checks found in earlier runs; `is_remote` knows the workers of
+    other processes.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Launcher:
         repositories: GitStore,
         blobs: BlobStore,
         secrets: SecretLookup,
+        history: HistoryLookup,
         roots: tuple[str, ...] = (),
         mail: Callable[[], None] = lambda: None,
         reschedule: Callable[[], None] = lambda: None,
@@ -59,6 +63,7 @@ class Launcher:
         self._repositories = repositories
         self._blobs = blobs
         self._secrets = secrets
+        self._history = history
         self._roots = (str(folders.files), *roots)
         self._mail = mail
         self._reschedule = reschedule
@@ -133,7 +138,8 @@ class Launcher:
         written = (run.plan.variables, task.body, task.text)
         references = frozenset(find_references(written))
         tree = run.plan.source.tree
-        if references or (tree and not _is_fresh(task.tree)):
+        looks_back = step.plan.keeps_history and not adopt
+        if references or looks_back or (tree and not _is_fresh(task.tree)):
             with self._lock:
                 self._preparing.add(task.key)
             self._pool.submit(self._prepare, run, step, task, references, adopt=adopt)
@@ -149,14 +155,20 @@ class Launcher:
         *,
         adopt: bool,
     ) -> None:
-        """Resolve secrets and check out the tree, off the writer's thread."""
+        """Check out the tree, resolve secrets, read checks' history, off the writer's thread.
+
+        An attempt that is adopted has its history already.
+        """
         try:
             source = run.plan.source
             if task.tree is not None:
                 repository = self._repositories.repository(source.project)
                 repository.check_out(source.tree, Path(task.tree))
             secrets = self._secrets(run, references) if references else {}
-            self._hand_over(step, msgspec.structs.replace(task, secrets=secrets), adopt=adopt)
+            looks_back = step.plan.keeps_history and not adopt
+            history = self._history(run, step.key) if looks_back else {}
+            task = msgspec.structs.replace(task, secrets=secrets, history=history)
+            self._hand_over(step, task, adopt=adopt)
         except GalleyError as error:
             self._refuse(task, error.message, retryable=False)
         except OSError as error:

@@ -68,6 +68,7 @@ class Bench:
         self.folders.make()
         self.blobs = LocalBlobs(folder / "blobs")
         self.secrets: Any = lambda _run, wanted: dict.fromkeys(wanted, "s3cret")
+        self.looked_back: list[str] = []
         self.launcher = Launcher(
             writer=self.recorder,  # type: ignore[arg-type]
             executors={"local": self.recorder},  # type: ignore[dict-item]
@@ -75,11 +76,16 @@ class Bench:
             repositories=self.recorder,  # type: ignore[arg-type]
             blobs=self.blobs,
             secrets=self._secrets,
+            history=self._history,
             is_remote=lambda worker: worker == "far",
         )
 
     def _secrets(self, run: Any, wanted: Any) -> Any:
         return self.secrets(run, wanted)
+
+    def _history(self, _run: Any, step_key: str) -> Any:
+        self.looked_back.append(step_key)
+        return {"notebook//rows": [1, 2]}
 
     def run(self, *, tree: str = "", worker: str = "local", **step: Any) -> Any:
         planned = StepPlan("a", "noop", **step)
@@ -145,6 +151,20 @@ def test_the_tree_is_checked_out_once(bench: Bench) -> None:
     bench.launcher.start(*bench.run(tree="t1"))
     assert len(bench.recorder.submitted) == 2
     assert not bench.recorder.is_checking_out.is_set()
+
+
+def test_only_a_step_whose_checks_look_back_gets_a_history_and_none_when_adopted(
+    bench: Bench,
+) -> None:
+    bench.launcher.start(*bench.run())
+    assert bench.recorder.submitted.pop().history == {}
+    bench.recorder.heard.clear()
+    bench.launcher.start(*bench.run(keeps_history=True))
+    assert bench.recorder.heard.wait(WAIT_S)
+    assert bench.recorder.submitted[0].history == {"notebook//rows": [1, 2]}
+    bench.launcher.adopt(*bench.run(keeps_history=True))
+    assert bench.recorder.adopted[0].history == {}
+    assert bench.looked_back == ["a"]
 
 
 def test_a_kill_during_preparation_keeps_the_step_from_starting(bench: Bench) -> None:

@@ -13,13 +13,14 @@ import msgspec
 
 from galley.core.recipes.faults import Faults, SourceFault
 from galley.core.recipes.formats import system
+from galley.core.recipes.formats.checks import may_keep_history
 from galley.core.recipes.formats.folders import StepFolder
 from galley.core.recipes.formats.scripts import CONFIG
 from galley.core.recipes.formats.steps import CONDITIONS, DEFERRED, NOTEBOOK, StepReader, exports_of
 from galley.core.recipes.functions import FUNCTIONS
 from galley.core.recipes.graph import Ancestry, Graph
 from galley.core.recipes.references import find_references
-from galley.core.recipes.spec import CheckSpec, StepSpec
+from galley.core.recipes.spec import PAST, CheckSpec, StepSpec
 from galley.core.recipes.templating import LATER, is_template, names_in
 from galley.core.recipes.variables import Resolved
 from galley.core.runs.plan import Environment, Limits
@@ -44,6 +45,7 @@ class Trial:
     used: set[str] = field(default_factory=set)
     references: set[str] = field(default_factory=set)
     is_opaque: bool = False
+    keeps_history: bool = False
 
 
 class Checker:
@@ -89,6 +91,8 @@ class Checker:
             used=used,
             references=find_references(msgspec.to_builtins(step)),
             is_opaque=step.kind == "script" and not step.scripts and not step.program,
+            keeps_history=_keeps_history(step)
+            or any(may_keep_history(folder.text[file]) for file in dynamic),
         )
         for file, names in _checked_names(step):
             for name in names:
@@ -199,12 +203,19 @@ def _checked_names(step: StepSpec) -> Iterable[tuple[str, set[str]]]:
 
 
 def _names_of_checks(checks: Iterable[CheckSpec]) -> set[str]:
+def _keeps_history(step: StepSpec) -> bool:
+    ends = (*step.sources, *step.sinks, *step.actions)
+    checks = (*step.checks, *(check for end in ends for check in end.checks))
+    return any(check.keep_history for check in checks)
+
+
     found: set[str] = set()
     for check in checks:
         if check.variable and not find_references(check.variable):
             found.add(check.variable.split(".")[0].split("[")[0].strip())
         if check.expression:
-            found |= _names_of_expression(check.expression)
+            past = PAST if check.keep_history else ()
+            found |= _names_of_expression(check.expression) - set(past)
     return found - {""}
 
 

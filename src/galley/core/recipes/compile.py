@@ -327,3 +327,4 @@ def _step_plan(folder: StepFolder, trial: Trial, graph: Graph) -> StepPlan:
         on_crash=folder.on_crash,
         allow_failure=folder.allow_failure,
     )
+        keeps_history=trial.keeps_history,

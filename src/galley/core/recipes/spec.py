@@ -9,6 +9,9 @@ import msgspec
 
 from galley.core.runs.plan import Environment
 
+PAST = ("previous", "average")
+"""What the expression of a check that keeps its history may read beside variables."""
+
 
 class CheckSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """A check: compares a variable with a metric, or evaluates an expression over variables.
@@ -16,8 +19,9 @@ class CheckSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     `action` is what a failure does: `stop`, `warn` or `log`. `convert` is None or `integer`,
     `float`, `string`, `date`, `boolean`. `compare` is one of `eq ne gt ge lt le`; `metric` is a
     value, the name of a variable, or `{"history": "previous" | "average", "last": runs}`
-    for a value of earlier runs. With only a `variable` its value is logged. `over` lists the keys
-    that an older form loops over.
+    for a value of earlier runs. With only a `variable` its value is logged. `keep_history` keeps
+    the value for later runs: that of `variable`, else the expression's. `over` lists the keys that
+    an older form loops over.
     """
 
     name: str

@@ -4,10 +4,13 @@ A cache of rows, never a second truth: it is rebuilt from the database at start 
 transaction that did not commit.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from galley.core.runs.plan import Plan, StepPlan
 from galley.core.runs.states import AttemptState, RunState, StepState
@@ -94,6 +97,12 @@ class LiveRun:
     def is_closing(self) -> bool:
         """Whether nothing new may start: it was canceled, or a step failed."""
         return self.cancel_reason is not None or self.failure is not None
+
+    def series(self, step_key: str) -> str:
+        """Names the step among all runs of this variation: what its checks keep stands under it."""
+        source = self.plan.source
+        place = (self.project_id, self.kitchen, source.kind, source.path, source.variation)
+        return hashlib.sha256(msgspec.json.encode((*place, step_key))).hexdigest()
 
     def living(self) -> Iterator[LiveStep]:
         """The steps whose attempt is with an executor now."""

@@ -169,8 +169,16 @@ checks = Table(
     Column("place_kind", Text, nullable=False),
     Column("place_name", Text, nullable=False),
     Column("description", Text, nullable=False, default=""),
+    Column("series", Text),  # LiveRun.series, where the check keeps its values
     Column("created_at", UtcTime, nullable=False),
     Index(None, "run_id"),
+    Index(
+        "ix_check_result_series",
+        "series",
+        "id",
+        sqlite_where=sa.text("series is not null"),
+        postgresql_where=sa.text("series is not null"),
+    ),
 )
 
 artifacts = Table(

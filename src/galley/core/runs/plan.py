@@ -51,7 +51,10 @@ class Need(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class StepPlan(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One step. `body` belongs to the step kind; `text` holds files still to be rendered in it."""
+    """One step. `body` belongs to the step kind; `text` holds files still to be rendered in it.
+
+    `keeps_history`: a check of it looks at the values of earlier runs, or may.
+    """
 
     key: str
     kind: str
@@ -66,6 +69,7 @@ class StepPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     tags: tuple[str, ...] = ()
     on_crash: str = "retry"
     allow_failure: bool = False
+    keeps_history: bool = False
 
 
 class Source(msgspec.Struct, frozen=True, omit_defaults=True):

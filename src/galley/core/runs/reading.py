@@ -303,6 +303,7 @@ def _checks_of(session: Session, run_ids: list[int]) -> dict[int, list[CheckResu
                 metric=row["metric"],
                 place=(row["place_kind"], row["place_name"]),
                 description=row["description"],
+                keeps_history=row["series"] is not None,
             )
         )
     return found

@@ -6,6 +6,9 @@ import msgspec
 
 from galley.core.runs.plan import Environment, Limits
 
+MOST_RUNS = 100
+"""How many earlier runs a check looks back on."""
+
 
 class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     """One attempt of one step, with everything that its process needs.
@@ -16,7 +19,8 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     `folder` is the attempt's own folder (`task` control files, `out/` for staged files);
     `work` is the run's shared folder; `log` is the file the attempt's output goes to;
     `environments` is the installation's folder of cached interpreters (None: the user's cache);
-    `history` maps a check's name to its values in earlier runs of the order, oldest first.
+    `history` maps a check (see `check_key`) to the values that it kept in earlier runs of the same
+    source and variation, oldest first.
     """
 
     key: str
@@ -51,7 +55,8 @@ class CheckResult(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `status` is `passed`, `failed`, `warning` or `logged`; `action` is what a failure does
     (`stop`, `warn`, `log`); `place` tells where in the step it stands, as
-    (`notebook` | `source` | `sink` | `action`, file name without its ending).
+    (`notebook` | `source` | `sink` | `action`, file name without its ending). With `keeps_history`
+    later runs look at the value.
     """
 
     name: str
@@ -62,6 +67,12 @@ class CheckResult(msgspec.Struct, frozen=True, omit_defaults=True):
     metric: Any = None
     place: tuple[str, str] = ("notebook", "")
     description: str = ""
+    keeps_history: bool = False
+
+
+def check_key(place: tuple[str, str], name: str) -> str:
+    """What names a check within its step."""
+    return f"{place[0]}/{place[1]}/{name}"
 
 
 class Staged(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -345,6 +345,7 @@ def _note_results(turn: Turn, run: LiveRun, step: LiveStep, outcome: Outcome) ->
                 "place_kind": check.place[0],
                 "place_name": check.place[1],
                 "description": check.description,
+                "series": run.series(step.key) if check.keeps_history else None,
                 "created_at": turn.now,
             },
         )

@@ -289,6 +289,40 @@ def test_a_script_step_names_its_environment_and_limits(compiled: Compile, files
     assert sorted(step.text) == ["docker-share/config.json", "notebook.json"]
 
 
+@pytest.mark.parametrize(
+    ("test", "keeps"),
+    [
+        ({"test-logic": {"test-compare": "equal-to", "test-metric": 1}}, False),
+        (
+            {
+                "test-logic": {
+                    "test-compare": "equal-to",
+                    "test-metric": {"historic-calculation": "previous-value"},
+                }
+            },
+            True,
+        ),
+        ({"test-logic": "n < previous and n > average * 0.5", "keep-history": True}, True),
+        (
+            {
+                "description": "{{NodeName}}",
+                "test-logic": "n > 1",
+                "keep-history": "{{'yes' if n else 'no'}}",
+            },
+            True,
+        ),
+    ],
+)
+def test_a_plan_tells_which_steps_look_back(
+    test: dict[str, Any], keeps: bool, compiled: Compile, files_of: Files
+) -> None:
+    check = {"test-variable": "n", "action": "warning", **test}
+    files = files_of(
+        [["a"], ["b"]], variables={"n": 3}, more={"a/notebook.json": {"tests": {"t": check}}}
+    )
+    assert [step.keeps_history for step in plan_of(compiled(files)).steps] == [keeps, False]
+
+
 def test_names_exported_by_earlier_steps_are_known(compiled: Compile, files_of: Files) -> None:
     files = files_of(
         [["a", "b"], ["b", "c"]],

@@ -291,6 +291,17 @@ def test_checks_by_expression_by_history_and_for_the_log() -> None:
         ({"test-variable": "a"}, "test-logic"),
         ({"test-logic": ["a"]}, "list"),
         ({"test-logic": "a", "type": "test-contents-as-money"}, "test-contents-as-integer"),
+        ({"test-logic": "a > previous", "keep-history": True}, "whose earlier values"),
+        (
+            {
+                "test-variable": "a",
+                "test-logic": {
+                    "test-compare": "equal-to",
+                    "test-metric": {"historic-calculation": "average", "last": 101},
+                },
+            },
+            "at most 100",
+        ),
         ({}, "empty"),
     ],
 )

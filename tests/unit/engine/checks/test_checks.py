@@ -135,12 +135,44 @@ def test_a_log_check_tells_the_value():
         ({"history": "average"}, [10, 20], "failed", "12 greater-than average=15.0"),
         ({"history": "average", "last": 1}, [99, 10], "passed", "12 greater-than average=10.0"),
         ({"history": "previous"}, [], "passed", "12 (no earlier value to compare with)"),
+        ({"history": "average"}, [], "passed", "12 (no earlier value to compare with)"),
         ({"history": "median"}, [1], "failed", "median is no history; use previous or average"),
+        ({"history": "average"}, ["10", True, "n/a"], "passed", "12 greater-than average=10.0"),
+        (
+            {"history": "average"}, ["n/a"], "failed",
+            "the earlier values are no numbers, so they have no average",
+        ),
     ],
-)
+)  # fmt: skip
 def test_history(metric, history, status, text):
     result = evaluate(check(compare="gt", metric=metric, keep_history=True), VARIABLES, history)
     assert (result.status, result.text) == (status, text)
+    assert result.keeps_history
+
+
+def test_an_average_of_whole_numbers_need_not_be_one():
+    spec = check(compare="lt", metric={"history": "average"}, convert="integer", keep_history=True)
+    result = evaluate(spec, {"rows": "12"}, [12, "13"])
+    assert (result.status, result.text) == ("passed", "12 less-than average=12.5")
+    assert (result.value, result.metric) == (12, 12.5)
+
+
+def test_earlier_values_of_another_type_are_passed_over():
+    spec = check(compare="gt", metric={"history": "previous"}, convert="integer", keep_history=True)
+    assert evaluate(spec, VARIABLES, [4, "n/a", None]).text == "12 greater-than previous=4"
+    assert evaluate(spec, VARIABLES, ["n/a"]).text == "12 (no earlier value to compare with)"
+
+
+@pytest.mark.parametrize("value", [None, "n/a", float("nan")])
+def test_a_value_that_is_none_of_the_type_is_not_kept(value):
+    spec = check(compare="gt", metric=1, convert="float", keep_history=True)
+    assert not evaluate(spec, {"rows": value}).keeps_history
+    assert not evaluate(spec, {}).keeps_history
+    assert evaluate(spec, {"rows": 0}).keeps_history
+
+
+def test_a_check_that_keeps_no_history_says_so():
+    assert not evaluate(check(compare="gt", metric=1), VARIABLES).keeps_history
 
 
 def test_an_expression_reads_its_history():
@@ -148,6 +180,27 @@ def test_an_expression_reads_its_history():
         variable=None, expression="rows < previous * 3 and rows > average", keep_history=True
     )
     assert evaluate(spec, VARIABLES, [4, 6]).status == "passed"
+
+
+def test_an_expression_keeps_the_value_of_its_variable():
+    spec = check(expression="rows <= previous", keep_history=True)
+    first = evaluate(spec, VARIABLES)
+    assert (first.status, first.value) == ("passed", 12)
+    assert first.text == "rows <= previous (no earlier value to compare with)"
+    second = evaluate(spec, VARIABLES, [first.value - 1])
+    assert (second.status, second.value, second.keeps_history) == ("failed", 12, True)
+    assert second.text == "rows <= previous (rows=12, previous=11)"
+    assert not evaluate(spec, {}).keeps_history
+
+
+def test_an_average_of_texts_is_explained_in_an_expression():
+    spec = check(expression="rows > average", keep_history=True)
+    assert "earlier values are no numbers" in evaluate(spec, VARIABLES, ["a"]).text
+
+
+def test_a_variable_comes_before_history():
+    spec = check(expression="previous == 3", keep_history=True)
+    assert evaluate(spec, {"previous": 3, "rows": 1}, [9]).status == "passed"
 
 
 def test_long_values_are_shortened_and_lines_joined():

@@ -5,8 +5,9 @@ import re
 from typing import Any
 
 from galley.core.recipes.formats.reading import Section
-from galley.core.recipes.spec import CheckSpec
+from galley.core.recipes.spec import PAST, CheckSpec
 from galley.core.recipes.values import kind_of
+from galley.core.runs.task import MOST_RUNS
 
 _NAME = re.compile(r"[A-Za-z0-9_./ \-]{1,256}\Z")
 _ACTIONS = {"stop-on-error": "stop", "warning": "warn", "log": "log"}
@@ -52,6 +53,11 @@ def read_checks(owner: Section) -> tuple[CheckSpec, ...]:
     return tuple(found)
 
 
+def may_keep_history(source: str) -> bool:
+    """Whether a file that only a run can render may hold a check that looks back."""
+    return "keep-history" in source or "historic-calculation" in source
+
+
 def read_conversion(section: Section, key: str = "type") -> str | None:
     """What a value is converted to before it is compared, or None."""
     text = section.text(key).strip().lower()
@@ -93,6 +99,11 @@ def _check(name: str, section: Section) -> CheckSpec:
     if isinstance(logic, str) and logic.strip():
         _check_expression(section, logic)
         return CheckSpec(**common, expression=logic.strip())
+        if common["keep_history"] and variable is None and _names(logic).intersection(PAST):
+            section.fault(
+                "is missing; name the variable whose earlier values the expression reads.",
+                "test-variable",
+            )
     if isinstance(logic, dict):
         return _comparison(section, common)
     if logic is None and variable is not None and common["action"] == "log":
@@ -127,12 +138,22 @@ def _historic(section: Section) -> dict[str, Any]:
     word = {"previous-value": "previous", "previous": "previous", "average": "average"}.get(text)
     if word is None:
         section.fault(f"is '{text}'; write previous-value or average.", "historic-calculation")
-    last = section.whole("last", "number-of-runs", minimum=1, maximum=1000)
+    last = section.whole("last", "number-of-runs", minimum=1, maximum=MOST_RUNS)
+    section.warn_of_unknown()
     return {"history": word or "previous", **({"last": last} if last else {})}
 
 
 def _check_expression(section: Section, text: str) -> None:
     try:
+def _names(text: str) -> set[str]:
+    """The names in an expression; none if it is faulty."""
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
         ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else "it is too deep"

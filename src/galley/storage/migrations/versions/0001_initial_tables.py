@@ -520,6 +520,7 @@ def upgrade() -> None:
         sa.Column("place_kind", sa.Text(), nullable=False),
         sa.Column("place_name", sa.Text(), nullable=False),
         sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("series", sa.Text(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(
             ["run_id"], ["run.id"], name=op.f("fk_check_result_run_id"), ondelete="CASCADE"
@@ -528,6 +529,13 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("check_result", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_check_result_run_id"), ["run_id"], unique=False)
+        batch_op.create_index(
+            "ix_check_result_series",
+            ["series", "id"],
+            unique=False,
+            sqlite_where=sa.text("series is not null"),
+            postgresql_where=sa.text("series is not null"),
+        )
 
     op.create_table(
         "step",
