@@ -32,7 +32,8 @@ def recipe() -> None:
 def check(folder: Path, variation: str, parameters: tuple[str, ...]) -> None:
     """Print every issue of the recipe in FOLDER as `file: what, where and cure`.
 
-    Exits with 1 if anything forbids a run, with 0 otherwise.
+    Keys that Galley does not know, or that have no effect yet, are warnings. Exits with 1 if
+    anything forbids a run, with 0 otherwise.
     """
     from galley.engine.compiling import ChildCompiler
 
@@ -46,7 +47,8 @@ def check(folder: Path, variation: str, parameters: tuple[str, ...]) -> None:
     if errors:
         click.echo(f"{errors} error{'s' if errors > 1 else ''} in {folder}.", err=True)
         raise SystemExit(1)
-    click.echo(f"The recipe in {folder} can run.", err=True)
+    warned = f" There are warnings: {len(issues)}." if issues else ""
+    click.echo(f"The recipe in {folder} can run.{warned}", err=True)
 
 
 def _request(folder: Path, variation: str, parameters: tuple[str, ...]) -> "CompileRequest":

@@ -1,16 +1,25 @@
 """Systems and step kinds of other packages are found by their entry points."""
 
 import sys
-from importlib import metadata
+from importlib import import_module, metadata
 from types import ModuleType
 
 import pytest
 from tests.unit.engine.console import MemoryConsole
 
+from galley.core.recipes.formats import settings
 from galley.core.recipes.spec import EndpointSpec, KeySpec, StepSpec
 from galley.core.runs.task import Task
+from galley.engine.connectors import BUILT_IN
 from galley.engine.connectors.base import Batch, ConnectorCapabilities, Result
 from galley.engine.nodes import run_spec
+
+
+@pytest.mark.parametrize("system", BUILT_IN)
+def test_recipes_may_say_what_the_connector_understands(system):
+    module, _, name = BUILT_IN[system].partition(":")
+    understood = getattr(import_module(module), name).capabilities.options
+    assert understood == settings.OPTIONS.get(system, frozenset())
 
 
 class Abacus:

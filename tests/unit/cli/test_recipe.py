@@ -40,6 +40,16 @@ def test_every_issue_is_printed_and_the_exit_status_says_so(tmp_path: Path) -> N
     assert "2 errors" in result.stderr
 
 
+def test_a_warning_is_printed_and_forbids_nothing(tmp_path: Path) -> None:
+    files = TEMPLATES["qs1"]("rec", "")
+    files["placeholder-node1/notebook.json"] = b'{"test": {}}'
+    result = CliRunner().invoke(recipe, ["check", str(write(tmp_path, files))])
+    assert result.exit_code == 0
+    assert result.stdout.startswith("placeholder-node1/notebook.json: warning: `test` is not known")
+    assert "did you mean 'tests'?" in result.stdout
+    assert "can run. There are warnings: 1." in result.stderr
+
+
 def test_one_variation_with_parameters(tmp_path: Path) -> None:
     files = TEMPLATES["qs2"]("rec", "")
     variations = json.loads(files["variations.json"])

@@ -2,6 +2,7 @@ import dataclasses
 import html
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from galley.core.runs import messages as msg
@@ -127,6 +128,19 @@ def test_a_runs_page_has_graph_steps_checks_artefacts_and_variables(ada, run):
     assert "vault://flights/postgres/password" in page
     assert run.uuid in page
     assert "ada@example.org" in page
+
+
+def test_a_runs_page_tells_the_warnings_of_its_recipe(world, ada):
+    world.add_kitchen("production")
+    detail = samples.run_detail(RunState.SUCCEEDED)
+    assert "to look at" not in ada.get("/runs").text
+    told = ((f"a/{EVIL}.json", "`tets` is not known here"), ("b", EVIL))
+    plan = msgspec.structs.replace(detail.plan, warnings=told)
+    world.add_run(dataclasses.replace(detail, plan=plan))
+    page = ada.get(f"/runs/{detail.run.uuid}").text
+    assert "The recipe has 2 things to look at" in page
+    assert "`tets` is not known here" in page
+    assert EVIL not in page
 
 
 def test_a_page_of_a_run_that_goes_on_listens_and_can_stop_it(world, ada, run):

@@ -165,7 +165,8 @@ class Checker:
         """Keep what is sure: with a stand-in's fault in one file, links to it prove nothing."""
         is_shaken = any(issue.file in dynamic for issue in found.issues)
         for issue in found.issues:
-            if issue.file in dynamic or (is_shaken and issue.file == NOTEBOOK):
+            is_open = issue.file in dynamic or (is_shaken and issue.file == NOTEBOOK)
+            if is_open and not found.is_sure(issue):
                 continue
             if dynamic and issue.file not in folder.text and issue.severity == "error":
                 continue
@@ -202,13 +203,13 @@ def _checked_names(step: StepSpec) -> Iterable[tuple[str, set[str]]]:
             yield f"{folder}/{endpoint.name}.json", _names_of_checks(endpoint.checks)
 
 
-def _names_of_checks(checks: Iterable[CheckSpec]) -> set[str]:
 def _keeps_history(step: StepSpec) -> bool:
     ends = (*step.sources, *step.sinks, *step.actions)
     checks = (*step.checks, *(check for end in ends for check in end.checks))
     return any(check.keep_history for check in checks)
 
 
+def _names_of_checks(checks: Iterable[CheckSpec]) -> set[str]:
     found: set[str] = set()
     for check in checks:
         if check.variable and not find_references(check.variable):

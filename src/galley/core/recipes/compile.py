@@ -146,8 +146,9 @@ class _Compilation:
             limits=settings.limits,
             thresholds=thresholds,
             alerts=alerts,
+            warnings=self.faults.warnings,
         )
-        compiled = CompiledSource(plan, settings.schedule, self.faults.warnings)
+        compiled = CompiledSource(plan, settings.schedule)
         return Compilation(compiled, self.faults.issues, is_lasting=not self._uses_clock(resolved))
 
     def read_text(self, path: str) -> str:
@@ -326,5 +327,5 @@ def _step_plan(folder: StepFolder, trial: Trial, graph: Graph) -> StepPlan:
         tags=folder.tags,
         on_crash=folder.on_crash,
         allow_failure=folder.allow_failure,
-    )
         keeps_history=trial.keeps_history,
+    )

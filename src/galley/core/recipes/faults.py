@@ -3,6 +3,7 @@
 from galley.core.errors import Issue, Refused
 
 MAX_ISSUES = 200
+MAX_WARNINGS = 100
 
 
 class SourceFault(Exception):
@@ -15,11 +16,16 @@ class SourceFault(Exception):
 
 
 class Faults:
-    """A growing list of issues; at most `MAX_ISSUES` are kept, the rest is counted."""
+    """A growing list of issues; at most `MAX_ISSUES` are kept, the rest is counted.
+
+    No more than `MAX_WARNINGS` of them are warnings, which so never displace all errors.
+    """
 
     def __init__(self) -> None:
         self._issues: dict[tuple[str, str, str], Issue] = {}
         self._errors = 0
+        self._warnings = 0
+        self._sure: set[Issue] = set()
 
     @property
     def has_errors(self) -> bool:
@@ -32,10 +38,10 @@ class Faults:
         return tuple(self._issues.values())
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        """What does not forbid a run, as lines `file: text`."""
+    def warnings(self) -> tuple[tuple[str, str], ...]:
+        """What does not forbid a run: (file, text) of each."""
         return tuple(
-            f"{issue.file}: {issue.description}"
+            (issue.file, issue.description)
             for issue in self._issues.values()
             if issue.severity == "warning"
         )
@@ -45,9 +51,19 @@ class Faults:
         self._add(Issue(file, text))
         self._errors += 1
 
-    def warning(self, file: str, text: str) -> None:
-        """Something odd that does not forbid a run."""
-        self._add(Issue(file, text, "warning"))
+    def warning(self, file: str, text: str, *, is_sure: bool = False) -> None:
+        """Something odd that does not forbid a run.
+
+        It `is_sure` if it holds whatever the values are that only a run knows.
+        """
+        issue = Issue(file, text, "warning")
+        self._add(issue)
+        if is_sure:
+            self._sure.add(issue)
+
+    def is_sure(self, issue: Issue) -> bool:
+        """Whether the issue was reported as sure."""
+        return issue in self._sure
 
     def take(self, other: "Faults") -> None:
         """Take over another list's issues."""
@@ -68,8 +84,11 @@ class Faults:
 
     def _add(self, issue: Issue) -> None:
         key = (issue.file, issue.description, issue.severity)
-        if len(self._issues) < MAX_ISSUES:
-            self._issues.setdefault(key, issue)
+        is_warning = issue.severity == "warning"
+        is_full = len(self._issues) >= MAX_ISSUES or (is_warning and self._warnings >= MAX_WARNINGS)
+        if not is_full and key not in self._issues:
+            self._issues[key] = issue
+            self._warnings += is_warning
 
 
 def refusal(what: str, issues: tuple[Issue, ...]) -> Refused:

@@ -97,6 +97,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `variables` are resolved (level 3 and below); `origins` names the level of each
     (`parameter`, `kitchen`, `variation`, `base`). `max_parallel` bounds the run's own steps.
+    `warnings` are (file, text): what its author should look at, such as a key with a slip in it.
     """
 
     source: Source
@@ -107,6 +108,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     limits: Limits = Limits()
     thresholds: Thresholds = Thresholds()
     alerts: dict[str, list[str]] = {}
+    warnings: tuple[tuple[str, str], ...] = ()
 
     def encoded(self) -> bytes:
         """The plan as JSON, always the same bytes for the same plan."""
@@ -136,4 +138,3 @@ class CompiledSource(msgspec.Struct, frozen=True, omit_defaults=True):
 
     plan: Plan
     schedule: ScheduleSpec | None = None
-    warnings: tuple[str, ...] = ()

@@ -53,6 +53,11 @@ def run(
         "run_time_variables": _variables(detail),
         "conditions": _conditions(detail.plan),
     }
+    if detail.plan.warnings:
+        shown["issues"] = [
+            {"severity": "warning", "file": file, "description": text}
+            for file, text in detail.plan.warnings
+        ]
     if wanted.summary:
         shown["summary"] = _summary(detail, now)
     if wanted.tests:

@@ -15,7 +15,8 @@ def read(**entry: Any) -> tuple[Settings, list[str]]:
     faults = Faults()
     named = {name.replace("_", "-"): value for name, value in entry.items()}
     section = Section(named, "variations.json", "schedule-setting-list.s", faults)
-    return read_settings(section, NOW), [issue.description for issue in faults.issues]
+    settings = read_settings(section, NOW)
+    return settings, [i.description for i in faults.issues if i.severity == "error"]
 
 
 @pytest.mark.parametrize("text", ["now", "NOW", "", " "])

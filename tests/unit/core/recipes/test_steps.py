@@ -204,8 +204,8 @@ def test_the_configuration_may_be_a_variable_or_a_reference_to_one() -> None:
 
 
 def test_secrets_stay_closed_until_they_are_given() -> None:
-    files = transfer(**{"data_sources/s.json": source(config={"p": "#{vault://a/b}"})})
-    assert load("transfer", files).sources[0].config == {"p": "#{vault://a/b}"}
+    files = transfer(**{"data_sources/s.json": source(config={"folder": "#{vault://a/b}"})})
+    assert load("transfer", files).sources[0].config == {"folder": "#{vault://a/b}"}
     assert faults("transfer", files, secrets={}) == [
         (
             "notebook.json",

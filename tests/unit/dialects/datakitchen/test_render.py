@@ -1,6 +1,7 @@
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 from tests.unit.dialects.datakitchen.views import (
     LATER,
@@ -136,6 +137,14 @@ def test_a_planned_run_starts_when_it_was_made_and_has_no_end():
 def test_a_resumed_run_names_its_successor():
     shown = render.run(run_view(state=RunState.FAILED, resumed_by=9, resumed_by_uid=RUN_UID), LATER)
     assert shown["resumed_by"] == run_view().uuid
+
+
+def test_the_warnings_of_a_recipe_are_issues_of_its_runs():
+    assert "issues" not in details.run(detail(), details.Wanted(), LATER)
+    plan = msgspec.structs.replace(detail().plan, warnings=(("a/notebook.json", "`tets` ..."),))
+    assert details.run(detail(plan=plan), details.Wanted(), LATER)["issues"] == [
+        {"severity": "warning", "file": "a/notebook.json", "description": "`tets` ..."}
+    ]
 
 
 def test_nothing_but_the_wanted_parts_is_shown():

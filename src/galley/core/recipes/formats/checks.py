@@ -96,14 +96,15 @@ def _check(name: str, section: Section) -> CheckSpec:
         "keep_history": bool(section.flag("keep-history", default=False)),
         "over": section.texts("applies-to-keys"),
     }
+    section.warn_of_unknown()
     if isinstance(logic, str) and logic.strip():
         _check_expression(section, logic)
-        return CheckSpec(**common, expression=logic.strip())
         if common["keep_history"] and variable is None and _names(logic).intersection(PAST):
             section.fault(
                 "is missing; name the variable whose earlier values the expression reads.",
                 "test-variable",
             )
+        return CheckSpec(**common, expression=logic.strip())
     if isinstance(logic, dict):
         return _comparison(section, common)
     if logic is None and variable is not None and common["action"] == "log":
@@ -126,6 +127,7 @@ def _comparison(section: Section, common: dict[str, Any]) -> CheckSpec:
     if common["variable"] is None:
         section.fault("is missing; name the variable to test.", "test-variable")
     metric = logic.raw("test-metric")
+    logic.warn_of_unknown()
     if isinstance(metric, dict):
         metric = _historic(logic.section("test-metric"))
         common["keep_history"] = True
@@ -143,8 +145,6 @@ def _historic(section: Section) -> dict[str, Any]:
     return {"history": word or "previous", **({"last": last} if last else {})}
 
 
-def _check_expression(section: Section, text: str) -> None:
-    try:
 def _names(text: str) -> set[str]:
     """The names in an expression; none if it is faulty."""
     try:
@@ -154,6 +154,8 @@ def _names(text: str) -> set[str]:
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
+def _check_expression(section: Section, text: str) -> None:
+    try:
         ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else "it is too deep"

@@ -15,11 +15,13 @@ from galley.core.recipes.spec import ConditionSpec
 from galley.core.recipes.values import NAME, kind_of
 
 OTHERWISE = "otherwise"
+_KEYS = ("node", "description", "operator", "value", "type", "result", "cases", OTHERWISE)
 
 
 def read_condition(name: str, section: Section) -> ConditionSpec:
     """One entry of `conditions-list`, its values rendered."""
     variable = section.required("variable")
+    section.warn_of_unknown(also=_KEYS)
     if variable and not NAME.match(variable):
         section.fault(f"is '{variable}', no name of a variable.", "variable")
     convert = read_conversion(section)

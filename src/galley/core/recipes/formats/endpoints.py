@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from galley.core.recipes.faults import SourceFault
+from galley.core.recipes.formats import settings
 from galley.core.recipes.formats.checks import read_checks
 from galley.core.recipes.formats.reading import Section
 from galley.core.recipes.formats.system import KEY_NAME
@@ -78,6 +79,12 @@ _OWN = frozenset(
         "first-row-column-names", "header", "value", "command", "shell-command", "operation",
     }
 )  # fmt: skip
+_OF_FILES = frozenset(
+    {
+        "name", "type", "description", "config", "config-ref", "keys", "wildcard", "wildcard-key",
+        "format", "set-runtime-vars", "tests",
+    }
+)  # fmt: skip
 
 ReadText = Callable[[str], str]
 
@@ -115,10 +122,12 @@ class EndpointReader:
         template = None
         if wildcard or section.has("wildcard-key"):
             template = self._key("*", _template_section(section), system)
+        config = self._config(section, system)
+        section.warn_of_unknown(also=_OF_FILES)
         return EndpointSpec(
             name=name,
             system=system,
-            config=self._config(section, system),
+            config=config,
             keys=keys,
             wildcard=wildcard,
             key_template=template,
@@ -148,6 +157,10 @@ class EndpointReader:
                 section.fault("is missing; say how to reach the system.", "config")
             return {}
         if isinstance(config, dict):
+            if system in settings.CONFIG:
+                section.section("config").warn_of_unknown(
+                    also=settings.CONFIG[system], later=settings.CONFIG_LATER.get(system, ())
+                )
             return config
         section.fault(
             f"is a {kind_of(config)}; write an object, or {{{{name}}}} of a variable that is one.",
@@ -181,6 +194,10 @@ class EndpointReader:
         layout = section.text("format").strip().lower() or None
         if layout is not None and layout not in _FORMATS:
             section.fault(f"is '{layout}'; write one of {', '.join(sorted(_FORMATS))}.", "format")
+        if system in settings.OPTIONS:
+            section.warn_of_unknown(
+                also=_OWN | settings.OPTIONS[system], later=settings.OPTIONS_LATER
+            )
         return KeySpec(
             name=name,
             operation=self._operation(section, system),

@@ -102,6 +102,7 @@ class FolderReader:
         folder.icon = section.text("icon")
         if len(section.data) > 1:
             _read_tries(folder, section)
+            section.warn_of_unknown()
 
     def _texts(self, name: str, kind: str, files: Mapping[str, bytes]) -> dict[str, str]:
         found = {}
@@ -155,6 +156,7 @@ def _read_tries(folder: StepFolder, section: Section) -> None:
             factor=_or(retry.number("factor", minimum=1), 2.0),
             max_backoff_s=_or(retry.number("max-backoff", minimum=0), 300.0),
         )
+        retry.warn_of_unknown()
     folder.timeout_s = section.number("timeout", minimum=0.1)
     folder.tags = section.texts("tags")
     folder.on_crash = section.text("on-crash", default="retry")

@@ -22,6 +22,7 @@ def read_mappings(
         _find(row, "data-source", source, sources, "data_sources")
         _find(row, "data-sink", sink, sinks, "data_sinks")
         wildcards.append((source, sink))
+        row.warn_of_unknown()
     if not mappings and not wildcards and sources and sinks:
         notebook.fault("is empty; say which source's key goes to which sink's key.", "mappings")
     return mappings, tuple(wildcards)
@@ -35,6 +36,7 @@ def _mapping(name: str, section: Section, sources: Endpoints, sinks: Endpoints) 
         sink_key=section.required("sink-key"),
         name=name,
     )
+    section.warn_of_unknown(also=("description",))
     source = _find(section, "source-name", found.source, sources, "data_sources")
     sink = _find(section, "sink-name", found.sink, sinks, "data_sinks")
     _find_key(section, "source-key", found.source_key, source)

@@ -1,18 +1,26 @@
 """A parsed JSON object with readers that check types and report faults by file and place."""
 
+from collections.abc import Collection
 from typing import Any
 
 from galley.core.recipes.faults import Faults
 from galley.core.recipes.values import kind_of, shown
+from galley.kit.nearest import did_you_mean
 
+_MOST_TOLD = 20
+_NOTHING: tuple[Any, ...] = (None, False, "", [], {})
 _YES = {"true": True, "yes": True, "false": False, "no": False}
 
 
 class Section:
-    """One object of a file. `where` names it inside the file, such as `keys.orders`."""
+    """One object of a file. `where` names it inside the file, such as `keys.orders`.
+
+    It remembers what it was asked for, so that `warn_of_unknown` can tell what nobody wanted.
+    """
 
     def __init__(self, data: Any, file: str, where: str, faults: Faults) -> None:
         self.file, self.where, self.faults = file, where, faults
+        self._asked: set[str] = set()
         self.data: dict[str, Any] = {}
         if isinstance(data, dict):
             self.data = data
@@ -30,10 +38,12 @@ class Section:
 
     def has(self, *keys: str) -> bool:
         """Whether one of the keys is there and not null."""
+        self._asked.update(keys)
         return any(self.data.get(key) is not None for key in keys)
 
     def raw(self, *keys: str, default: Any = None) -> Any:
         """The value of the first of the keys that is there."""
+        self._asked.update(keys)
         return next((self.data[key] for key in keys if self.data.get(key) is not None), default)
 
     def text(self, *keys: str, default: str = "") -> str:
@@ -162,6 +172,23 @@ class Section:
             elif value is not None:
                 found[name] = value if isinstance(value, str) else str(value)
         return found
+
+    def warn_of_unknown(self, *, also: Collection[str] = (), later: Collection[str] = ()) -> None:
+        """Once all is read: tell of keys that nobody asked for, most often slips of spelling.
+
+        `also` are known keys that are asked for only beside others, or that mean nothing here on
+        purpose; `later` are the vendor's keys that Galley takes and that do nothing yet.
+        """
+        known = self._asked.union(also, later)
+        unknown = [key for key in self.data if key not in known]
+        for key in unknown[:_MOST_TOLD]:
+            self._warn(key, f"is not known here{did_you_mean(key, known)}; it has no effect.")
+        for key in later:
+            if self.data.get(key) not in _NOTHING:
+                self._warn(key, "has no effect yet.")
+
+    def _warn(self, key: str, text: str) -> None:
+        self.faults.warning(self.file, f"{self.place(key[:200])}{text}", is_sure=True)
 
     def _below(self, *keys: str) -> str:
         return ".".join(filter(None, (self.where, *keys)))

@@ -9,6 +9,8 @@ from galley.kit.destinations import fault_of_destination
 
 DESCRIPTION = "description.json"
 VARIABLES = "variables.json"
+_OTHERS = ("description",)
+_VENDORS_OWN = ("email-delivery-service",)
 _EVENTS = {
     "orderrunStart": "start",
     "orderrunWarning": "warning",
@@ -27,6 +29,7 @@ def read_variables(document: Any, faults: Faults) -> tuple[dict[str, Any], froze
     top = Section(document, VARIABLES, "", faults)
     if "variable-list" in top.data:
         section = top.section("variable-list")
+        top.warn_of_unknown()
     elif any(is_legacy(value) for value in top.data.values()):
         section = top
     else:
@@ -43,7 +46,9 @@ def read_variables(document: Any, faults: Faults) -> tuple[dict[str, Any], froze
 
 def read_alerts(document: Any, faults: Faults) -> dict[str, list[str]]:
     """Who hears of each event of the recipe's runs: event -> destinations."""
-    emails = Section(document, DESCRIPTION, "", faults).section("recipe-emails")
+    top = Section(document, DESCRIPTION, "", faults)
+    emails = top.section("recipe-emails")
+    top.warn_of_unknown(also=_OTHERS)
     found: dict[str, list[str]] = {}
     for key, event in _EVENTS.items():
         value = emails.raw(key)
@@ -58,4 +63,5 @@ def read_alerts(document: Any, faults: Faults) -> dict[str, list[str]]:
                 found[event] = wanted
         elif value is not None:
             emails.fault('is no list of addresses; write ["a@example.org"].', key)
+    emails.warn_of_unknown(also=_VENDORS_OWN)
     return found

@@ -16,6 +16,11 @@ from galley.kit.paths import fault_of_path
 FOLDER = "docker-share"
 CONFIG = f"{FOLDER}/config.json"
 _PULLS = ("missing", "always", "never")
+OF_IMAGES = ("image-tag", "dockerhub-namespace", "analytic-container")
+"""Keys of a notebook that mean something only beside `image-repo`."""
+OF_IMAGES_LATER = ("delete-container-when-complete",)
+_CONFIG = ("dependencies", "apt-dependencies", "yum-dependencies", "keys")
+_SCRIPT = ("script", "parameters", "environment", "export", "assign", "description")
 
 
 @dataclass(slots=True)
@@ -51,6 +56,10 @@ def read_scripts(notebook: Section, config: Section | None) -> ScriptParts:
         parts.interface = bool(notebook.flag("analytic-container", default=True))
         if config is not None:
             parts.files = {CONFIG: json.dumps(config.data, ensure_ascii=False, default=str)}
+    elif config is not None:
+        config.warn_of_unknown(also=_CONFIG)
+        for section in config.sections("keys").values():
+            section.warn_of_unknown(also=_SCRIPT)
     parts.pull = notebook.text("image-pull", default="missing")
     if parts.pull not in _PULLS:
         notebook.fault(f"is '{parts.pull}'; write {', '.join(_PULLS)}.", "image-pull")
@@ -113,6 +122,7 @@ def _files(notebook: Section, key: str) -> list[tuple[str, str]]:
         if filename and (fault := fault_of_path(filename)):
             row.fault(f"'{filename}' {fault}.", "filename")
         found.append((name, filename))
+        row.warn_of_unknown()
     return found
 
 
@@ -122,6 +132,7 @@ def _assigned(notebook: Section) -> dict[str, str]:
         name, path = row.required("name"), row.required("file")
         _check_name(row, name, "name")
         found[name] = path
+        row.warn_of_unknown()
     return found
 
 

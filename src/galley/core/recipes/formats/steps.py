@@ -15,7 +15,13 @@ from galley.core.recipes.formats.conditions import read_conditions
 from galley.core.recipes.formats.endpoints import KEY_MARK, EndpointReader
 from galley.core.recipes.formats.mappings import read_mappings
 from galley.core.recipes.formats.reading import Section
-from galley.core.recipes.formats.scripts import CONFIG, FOLDER, read_scripts
+from galley.core.recipes.formats.scripts import (
+    CONFIG,
+    FOLDER,
+    OF_IMAGES,
+    OF_IMAGES_LATER,
+    read_scripts,
+)
 from galley.core.recipes.references import replace_references
 from galley.core.recipes.spec import EndpointSpec, StepSpec
 from galley.core.recipes.templating import LATER, Renderer, is_template, names_in
@@ -137,6 +143,14 @@ class StepReader:
     def read(self, kind: str, late: tuple[str, ...] = ()) -> StepSpec:
         """The step; its faults go to the list."""
         notebook = self._section(NOTEBOOK)
+        step = self._read(kind, notebook, late)
+        if kind == "script":
+            notebook.warn_of_unknown(also=OF_IMAGES, later=OF_IMAGES_LATER)
+        else:
+            notebook.warn_of_unknown()
+        return step
+
+    def _read(self, kind: str, notebook: Section, late: tuple[str, ...]) -> StepSpec:
         ends = {role: self._endpoints(kind, folder) for folder, role in ROLES.items()}
         common: dict[str, Any] = {
             "kind": kind,

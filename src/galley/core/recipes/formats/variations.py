@@ -15,6 +15,29 @@ from galley.core.runs.plan import MAX_STEPS, Thresholds
 
 FILE = "variations.json"
 LEGACY_GRAPH = "graph.json"
+_SECTIONS = (
+    "variation-list",
+    "graph-setting-list",
+    "schedule-setting-list",
+    "mesos-setting-list",
+    "override-setting-list",
+    "conditions-list",
+    "ingredient-definition-list",
+)
+_OF_VARIATION = (
+    "description",
+    "graph-setting",
+    "schedule-setting",
+    "mesos-setting",
+    "ingredient-definition",
+    "alert-thresholds",
+)
+_OF_INGREDIENTS = ("description", "short-description")
+_OF_INGREDIENTS_LATER = (
+    "rollback-ingredient",
+    "required-recipe-variables",
+    "apply-runtime-recipe-variables",
+)
 _SCHEDULES = ("schedule-setting-list", "mesos-setting-list")
 _MAX_SHOWN = 8
 _PAIR = 2
@@ -41,6 +64,7 @@ class Variations:
         self.render: Callable[[Any, str], Any] = lambda value, _: value
         self._top = Section(document, FILE, "", faults)
         self._sections = self._top.sections("variation-list")
+        self._top.warn_of_unknown(also=_SECTIONS)
         if not self._sections and not faults.has_errors:
             self._top.fault("is empty; give it at least one variation.", "variation-list")
 
@@ -66,6 +90,7 @@ class Variations:
                 variation.overrides.append((wanted, plain_values(found)))
             else:
                 self._unknown(section, "override-setting", wanted, "override-setting-list", sets)
+        section.warn_of_unknown(also=_OF_VARIATION)
         return variation
 
     def settings(self, variation: Variation, now: datetime) -> Settings:
@@ -89,11 +114,13 @@ class Variations:
         section = variation.section.section("alert-thresholds")
         section.data = self.render(section.data, section.where)
         minutes = section.number("max-duration-minutes", minimum=0)
-        return Thresholds(
+        found = Thresholds(
             warnings=section.whole("max-warnings", minimum=0),
             duration_s=None if minutes is None else minutes * 60,
             stop_on_duration=bool(section.flag("stop-on-max-duration", default=False)),
         )
+        section.warn_of_unknown()
+        return found
 
     def graph(self, variation: Variation, legacy: Any) -> tuple[Graph, dict[str, dict[str, Any]]]:
         """The variation's graph, and for each step the conditions that it decides."""
@@ -129,6 +156,8 @@ class Variations:
             seen.add(name)
             for variable in row.rows("required-recipe-variables"):
                 variable.required("name")
+                variable.warn_of_unknown(also=("display-name", "type", "description"))
+            row.warn_of_unknown(also=_OF_INGREDIENTS, later=_OF_INGREDIENTS_LATER)
         for variation in self._sections.values():
             wanted = variation.name("ingredient-definition")
             if wanted and wanted not in seen:
@@ -191,7 +220,13 @@ class _GraphReader:
             graph.connect(steps[0], steps[1], when)
 
     def _condition(self, place: str, step: str, given: Any) -> str | None:
-        word = given.get("condition") if isinstance(given, dict) else given
+        word = given
+        if isinstance(given, dict):
+            edge = Section(
+                given, self._graphs.file, f"{self._graphs.where}.{place}", self._graphs.faults
+            )
+            word = edge.raw("condition")
+            edge.warn_of_unknown()
         if word is None:
             return None
         known = self._branches.get(word) if isinstance(word, str) else None
