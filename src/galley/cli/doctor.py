@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from galley.core.errors import GalleyError
 from galley.core.events import audit
 from galley.core.projects.models import Kitchen, Project
-from galley.core.runs.models import artifacts
+from galley.core.runs.models import artifacts, outbox
 from galley.core.secrets.models import Secret
 from galley.core.secrets.operations import resolve
 from galley.core.secrets.sealing import KEY_FILE, KEY_VARIABLE, SealBroken, open_sealer
@@ -74,9 +74,9 @@ def examine(settings: Settings, *, deep: bool = False) -> list[Finding]:
     database = Database(settings.database_address)
     patient = _Patient(settings, database, GitStore(settings.repositories), deep)
     try:
-        findings = _all(patient, (_data, _room, _programs, _isolation, _key, _database))
+        findings = _all(patient, (_data, _room, _programs, _isolation, _mail, _key, _database))
         if not any(one.level == FAULT and one.subject == "database" for one in findings):
-            findings += _all(patient, (_audit, _repositories, _kitchens, _blobs, _secrets))
+            findings += _all(patient, (_audit, _repositories, _kitchens, _blobs, _secrets, _alerts))
     finally:
         database.close()
     return findings
@@ -135,6 +135,26 @@ def _isolation(patient: _Patient) -> Iterator[Finding]:
     else:
         cure = "install podman if recipes name images"
         yield Finding(NOTE, "containers", "steps that name an image cannot run", cure)
+
+
+def _mail(patient: _Patient) -> Iterator[Finding]:
+    settings = patient.settings
+    if settings.smtp_host is None:
+        cure = "set GALLEY_SMTP_HOST if alerts name mail addresses"
+        yield Finding(NOTE, "mail", "there is no mail server; alerts by mail are not sent", cure)
+    else:
+        yield Finding(OK, "mail", f"alerts leave by {settings.smtp_host}:{settings.smtp_port}")
+
+
+def _alerts(patient: _Patient) -> Iterator[Finding]:
+    lost = sa.select(outbox.c.last_error).where(outbox.c.state == "dead").order_by(outbox.c.id)
+    with patient.database.reading() as session:
+        faults = session.scalars(lost).all()
+    if faults:
+        text = f"{len(faults)} alerts were given up, the last one so: {faults[-1]}"
+        yield Finding(NOTE, "alerts", text, "mend it; a run's page shows which alerts it lost")
+    else:
+        yield Finding(OK, "alerts", "no alert was given up")
 
 
 def _key(patient: _Patient) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ import structlog
 
 from galley.core.errors import GalleyError
 from galley.core.runs import models
+from galley.core.runs.alerts import NO_MAIL_SERVER
 from galley.kit.clock import Clock
 from galley.storage.db import Database
 
@@ -34,6 +35,11 @@ _LONGEST_NAP_S = 60.0
 _AFTER_TROUBLE_S = 5.0
 _jitter = Random()  # noqa: S311 - spreads retries, decides nothing
 log = structlog.get_logger("galley.mailer")
+
+
+class Undeliverable(Exception):
+    """Another try would help as little as this one."""
+
 
 Post = Callable[[str, bytes, Mapping[str, str]], int]
 """Posts a body to an address through the guarded client; gives the status code.
@@ -114,6 +120,8 @@ class Mailer:
                 self._mail(row)
             else:
                 self._call(row)
+        except Undeliverable as error:
+            self._bury(row, row["tries"], str(error))
         except (GalleyError, OSError, smtplib.SMTPException) as error:
             self._failed(row, str(error) or type(error).__name__)
         except Exception as error:
@@ -126,12 +134,15 @@ class Mailer:
     def _failed(self, row: dict[str, Any], why: str) -> None:
         tries = row["tries"] + 1
         if tries > len(PAUSES_S):
-            log.error("alert_dead", key=row["subject_key"], error=why)
-            self._store(row["id"], state="dead", tries=tries, last_error=why[:500])
+            self._bury(row, tries, why)
             return
         wait = timedelta(seconds=PAUSES_S[tries - 1] * _jitter.uniform(0.9, 1.1))
         log.warning("alert_not_sent", key=row["subject_key"], error=why, tries=tries)
         self._store(row["id"], tries=tries, last_error=why[:500], next_at=self._clock.now() + wait)
+
+    def _bury(self, row: dict[str, Any], tries: int, why: str) -> None:
+        log.error("alert_dead", key=row["subject_key"], error=why)
+        self._store(row["id"], state="dead", tries=tries, last_error=why[:500])
 
     def _store(self, key: int, **values: Any) -> None:
         box = models.outbox
@@ -141,7 +152,7 @@ class Mailer:
     def _mail(self, row: dict[str, Any]) -> None:
         server = self._server
         if server is None:
-            raise ConnectionError("No mail server is set (GALLEY_SMTP_HOST).")
+            raise Undeliverable(f"Not sent: {NO_MAIL_SERVER}")
         message = compose(row["body"], server.sender, self._url)
         message["Message-ID"] = f"<{self._id(row)}@galley>"
         context = ssl.create_default_context() if server.security != "none" else None

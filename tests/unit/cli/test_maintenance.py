@@ -19,7 +19,7 @@ from galley.core.identity.actors import system_caller
 from galley.core.identity.operations import create_user
 from galley.core.projects import operations as projects
 from galley.core.projects.models import Kitchen
-from galley.core.runs.models import artifacts, orders, plans, runs
+from galley.core.runs.models import artifacts, orders, outbox, plans, runs
 from galley.core.secrets.operations import put_secret
 from galley.settings import Settings
 from galley.storage import migrations
@@ -287,6 +287,27 @@ def test_missing_programs_are_told(
     output = installation.doctor().output
     assert "install git 2.39 or newer" in output
     assert "install podman if recipes name images" in output
+
+
+def test_alerts_that_go_nowhere_are_told(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = installation.doctor().output
+    assert "there is no mail server" in output
+    assert "set GALLEY_SMTP_HOST" in output
+    assert "no alert was given up" in output
+    now = installation.store.clock.now()
+    with installation.store.database.connection() as connection:
+        connection.execute(
+            sa.insert(outbox).values(
+                id=1, kind="mail", subject_key="r:failure:a@x.org", body={}, state="dead", tries=0,
+                next_at=now, last_error="Nobody answered.", created_at=now,
+            )
+        )  # fmt: skip
+    monkeypatch.setenv("GALLEY_SMTP_HOST", "smtp.example.org")
+    output = installation.doctor().output
+    assert "1 alerts were given up, the last one so: Nobody answered." in output
+    assert "alerts leave by smtp.example.org:25" in output
 
 
 def test_a_full_disk_is_a_fault(

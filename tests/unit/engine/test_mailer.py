@@ -175,11 +175,12 @@ def test_a_message_dies_after_its_last_try_and_says_why(
     assert sender.send_due() == 0
 
 
-def test_without_a_mail_server_the_row_says_what_to_set(
+def test_without_a_mail_server_a_mail_is_given_up_at_once_and_says_what_to_set(
     database: Database, manual_clock: ManualClock
 ) -> None:
     put(database, manual_clock, "ann@example.org")
     mailer(database, manual_clock, None, Receiver()).send_due()
+    assert state(database)[:2] == ("dead", 0)
     assert "GALLEY_SMTP_HOST" in state(database)[2]
 
 

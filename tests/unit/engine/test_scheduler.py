@@ -1,6 +1,7 @@
 """Due times fire once, missed ones follow the order's policy, faults are recorded."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from galley.core.identity.operations import system_caller
 from galley.core.identity.policy import JUDGE
 from galley.core.projects.operations import create_recipe, seed_account
 from galley.core.runs import messages as msg
-from galley.core.runs import models
+from galley.core.runs import models, reading
 from galley.core.runs.desk import Desk
 from galley.core.runs.plan import CompiledSource, Plan, ScheduleSpec, Source, StepPlan
 from galley.engine.scheduler import Scheduler
@@ -61,12 +62,14 @@ class Bench:
                 templates={"qs1": lambda _name, _text: {"variables.json": b"{}"}},
                 clock=clock,
             )
-        desk = Desk(database, self.writer, self.compiler, repositories, clock)  # type: ignore[arg-type]
-        self.scheduler = Scheduler(desk, self.caller)
+        self.desk = Desk(database, self.writer, self.compiler, repositories, clock)  # type: ignore[arg-type]
+        self.scheduler = Scheduler(self.desk, self.caller)
 
-    def order(self, **schedule: Any) -> int:
+    def order(self, alerts: dict[str, list[str]] | None = None, **schedule: Any) -> int:
         spec = ScheduleSpec(**{"cron": "0 * * * *", **schedule})
-        order = msg.NewOrder(new_uid(), 1, "recipe", "rec", "v", "api", "master", spec)
+        order = msg.NewOrder(
+            new_uid(), 1, "recipe", "rec", "v", "api", "master", spec, alerts=alerts
+        )
         made: msg.Submitted = self.writer.call(msg.SubmitOrder(order))
         return made.order_id
 
@@ -100,6 +103,24 @@ def test_a_due_time_makes_one_run_and_the_next_time_is_known(bench: Bench) -> No
     assert bench.fires() == [("13:00", "fired")]
     assert f"{bench.value(models.schedules.c.next_due_at):%H:%M}" == "14:00"
     assert bench.value(models.runs.c.due_at).hour == 13
+
+
+def test_a_run_whose_mail_cannot_leave_says_so_from_its_start(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    alerts = {"failure": ["ann@example.org", "https://x.org/h"], "success": ["ann@example.org"]}
+    bench.order(alerts=alerts)
+    bench.pass_time(hours=1)
+    bench.scheduler = Scheduler(replace(bench.desk, sends_mail=False), bench.caller)
+    bench.pass_time(hours=1)
+    with bench.database.reading() as session:
+        ids = session.scalars(sa.select(models.runs.c.id).order_by(models.runs.c.id)).all()
+        silent, told = (reading.run_detail(session, bench.caller, one) for one in ids)
+    assert silent.plan.warnings == ()
+    ((place, text),) = told.plan.warnings
+    assert (place, text.startswith("will not reach ann@example.org: ")) == ("alerts", True)
+    assert "GALLEY_SMTP_HOST" in text
+    assert [record.levelname for record in caplog.records if text in record.message] == ["WARNING"]
 
 
 def test_a_paused_order_fires_nothing_and_goes_on_with_the_next_time(bench: Bench) -> None:

@@ -138,8 +138,20 @@ def test_a_runs_page_tells_the_warnings_of_its_recipe(world, ada):
     plan = msgspec.structs.replace(detail.plan, warnings=told)
     world.add_run(dataclasses.replace(detail, plan=plan))
     page = ada.get(f"/runs/{detail.run.uuid}").text
-    assert "The recipe has 2 things to look at" in page
+    assert "2 things to look at" in page
     assert "`tets` is not known here" in page
+    assert EVIL not in page
+
+
+def test_a_runs_page_tells_which_alerts_were_not_sent(world, ada, run):
+    assert 'id="alerts"' not in ada.get(f"/runs/{run.uuid}").text
+    lost = {"to": "ann@example.org", "state": "dead", "tries": 0, "last_error": f"No server {EVIL}"}
+    world.add_alert(run, "failure", **lost)
+    page = ada.get(f"/runs/{run.uuid}").text
+    assert 'id="alerts"' in page
+    assert "ann@example.org" in page
+    assert "no, given up" in page
+    assert "No server" in page
     assert EVIL not in page
 
 

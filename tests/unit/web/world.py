@@ -8,6 +8,7 @@ from galley.core.identity.actions import ACTIONS
 from galley.core.identity.policy import JUDGE
 from galley.core.projects.models import Kitchen, Project
 from galley.core.runs import models
+from galley.core.runs.alerts import subject_key
 from galley.core.runs.desk import Desk
 from galley.core.runs.views import RunDetail
 from galley.core.secrets.sealing import Sealer
@@ -120,6 +121,16 @@ class World:
         with self.database.connection() as connection:
             for table, row in ledger_rows(detail):
                 connection.execute(table.insert(), row)
+
+    def add_alert(self, run, event, to, **columns):
+        """Put a message about the run into the outbox, and its receiver into the run."""
+        now = self.clock.now()
+        row = {"id": 1, "kind": "mail", "subject_key": subject_key(run.uid, event, to), "body": {},
+               "next_at": now, "created_at": now, **columns}  # fmt: skip
+        with self.database.connection() as connection:
+            connection.execute(models.outbox.insert(), row)
+            listening = models.runs.update().where(models.runs.c.id == run.id)
+            connection.execute(listening.values(alerts={event: [to]}))
 
     def add_event(self, event_id, run_id, kind, at: datetime):
         row = {"id": event_id, "run_id": run_id, "order_id": run_id, "kind": kind, "body": {}}

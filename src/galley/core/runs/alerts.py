@@ -9,6 +9,8 @@ from galley.core.runs.live import LiveRun
 from galley.core.runs.turn import Turn
 from galley.kit.destinations import fault_of_destination, is_web_address
 
+NO_MAIL_SERVER = "this server has no mail server (GALLEY_SMTP_HOST)."
+_NAMED = 5
 EVENTS = ("start", "warning", "over_duration", "success", "failure")
 
 
@@ -27,6 +29,24 @@ def check_alerts(alerts: Mapping[str, Any] | None) -> None:
                 raise Invalid(f"'{destination[:300]}' {fault} (alert {event}).")
 
 
+def unsendable(alerts: Mapping[str, list[str]]) -> str:
+    """What to tell of a run's alerts on a server that cannot send mail; nothing if none is mail."""
+    everybody = dict.fromkeys(who for named in alerts.values() for who in named)
+    lost = [who for who in everybody if not is_web_address(who)]
+    if not lost:
+        return ""
+    shown = ", ".join(lost[:_NAMED]) + (f" and {len(lost) - _NAMED} more" * (len(lost) > _NAMED))
+    return (
+        f"will not reach {shown}: {NO_MAIL_SERVER} Let an administrator set it, or name https"
+        " addresses instead."
+    )
+
+
+def subject_key(run_uid: str, event: str, destination: str) -> str:
+    """What makes a message the only one of its kind."""
+    return f"{run_uid}:{event}:{destination}"
+
+
 def raise_alert(turn: Turn, run: LiveRun, event: str) -> None:
     """Queue the event's messages once per run; who listens was decided with the order."""
     if event in run.alerted:
@@ -39,7 +59,7 @@ def raise_alert(turn: Turn, run: LiveRun, event: str) -> None:
             {
                 "id": turn.ids.take("outbox"),
                 "kind": "webhook" if is_web_address(destination) else "mail",
-                "subject_key": f"{run.uid}:{event}:{destination}",
+                "subject_key": subject_key(run.uid, event, destination),
                 "body": {
                     "to": destination,
                     "event": event,

@@ -10,10 +10,14 @@ from galley.storage.git import GitStore
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """The database, the ledger's writer, the compiler, the source store and the clock."""
+    """The database, the ledger's writer, the compiler, the source store and the clock.
+
+    `sends_mail`: whether alerts by mail can leave this server at all.
+    """
 
     database: Database
     writer: RunWriter
     compiler: Compiler
     repositories: GitStore
     clock: Clock
+    sends_mail: bool = True

@@ -1,5 +1,6 @@
 """What callers do with orders and runs: one message to the ledger each, and await its commit."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from galley.core.projects import operations as projects
 from galley.core.projects.models import Kitchen
 from galley.core.runs import messages as msg
 from galley.core.runs import reading
-from galley.core.runs.alerts import EVENTS, check_alerts
+from galley.core.runs.alerts import EVENTS, check_alerts, unsendable
 from galley.core.runs.desk import Desk
 from galley.core.runs.gate import KitchenGate
 from galley.core.runs.plan import CompiledSource, ScheduleSpec
@@ -23,6 +24,7 @@ from galley.core.runs.views import OrderView, OrderWish, RunView
 from galley.kit.ids import new_uid
 
 Companions = msg.Companions
+_log = logging.getLogger(__name__)
 
 
 def place_order(
@@ -47,7 +49,7 @@ def place_order(
     if schedule is not None:
         check_schedule(schedule, desk.clock.now())
     is_recurring = schedule is not None and schedule.cron is not None
-    run = None if is_recurring else _new_run(kitchen, wish, compiled)
+    run = None if is_recurring else _new_run(desk, kitchen, wish, compiled)
     entry = audit.entry(
         caller,
         "order.create",
@@ -73,7 +75,7 @@ def fire_schedule(desk: Desk, caller: Caller, order: OrderView, due: Any) -> msg
         with desk.database.reading() as session:
             kitchen = projects.get_kitchen(session, caller, order.kitchen or "")
             request = _compile_request(desk, session, caller, kitchen, wish)
-        run = replace_due(_new_run(kitchen, wish, desk.compiler.compile(request)), due)
+        run = replace_due(_new_run(desk, kitchen, wish, desk.compiler.compile(request)), due)
         message = msg.FireSchedule(order.id, due, following, run)
     except Refused as error:
         message = msg.FireSchedule(
@@ -114,7 +116,7 @@ def resume_run(
         place = projects.get_kitchen(session, caller, old.kitchen or "")
         wish = _wish_of(order, {**old.parameters, **(parameters or {})})
         request = _compile_request(desk, session, caller, place, wish)
-    new = _new_run(place, wish, desk.compiler.compile(request))
+    new = _new_run(desk, place, wish, desk.compiler.compile(request))
     extra = _audited(desk, caller, "run.resume", "run", old.uid)
     message = msg.ResumeRun(old.id, new, skip_failed, (*extra, *companions))
     submitted: msg.Submitted = desk.writer.call(message)
@@ -324,15 +326,20 @@ def _new_order(
     )
 
 
-def _new_run(kitchen: Kitchen, wish: OrderWish, compiled: CompiledSource) -> msg.NewRun:
+def _new_run(desk: Desk, kitchen: Kitchen, wish: OrderWish, compiled: CompiledSource) -> msg.NewRun:
+    uid, plan = new_uid(), compiled.plan
+    alerts = _destinations(kitchen.alerts, plan.alerts, wish.alerts)
+    if not desk.sends_mail and (fault := unsendable(alerts)):
+        _log.warning("alerts of run %s: %s", uid, fault)
+        plan = msgspec.structs.replace(plan, warnings=(*plan.warnings, ("alerts", fault)))
     return msg.NewRun(
-        uid=new_uid(),
-        plan=compiled.plan,
+        uid=uid,
+        plan=plan,
         parameters={**(wish.infrastructure or {}), **wish.parameters},
         source_date=wish.source_date,
         lane=f"kitchen:{kitchen.id}" if kitchen.max_runs is not None else None,
         lane_limit=kitchen.max_runs,
-        alerts=_destinations(kitchen.alerts, compiled.plan.alerts, wish.alerts),
+        alerts=alerts,
     )
 
 

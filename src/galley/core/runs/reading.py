@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -11,11 +12,13 @@ from sqlalchemy.orm import Session
 from galley.core.caller import Caller
 from galley.core.errors import NotFound
 from galley.core.runs import models
+from galley.core.runs.alerts import subject_key
 from galley.core.runs.gate import KitchenGate
 from galley.core.runs.plan import Plan, ScheduleSpec
 from galley.core.runs.states import AttemptState, OrderState, RunState, StepState
 from galley.core.runs.task import CheckResult
 from galley.core.runs.views import (
+    AlertView,
     ArtifactView,
     AttemptView,
     OrderFilter,
@@ -130,17 +133,17 @@ def list_runs(
 def run_detail(
     session: Session, caller: Caller, uid: str | int, kitchen: str | None = None
 ) -> RunDetail:
-    """A run with its order, plan, steps, checks and artefacts.
+    """A run with its order, plan, steps, checks, artefacts and alerts.
 
     Raises:
         NotFound: as `find_run`.
     """
     run = find_run(session, caller, uid, kitchen)
-    return run_details(session, [run])[0]
+    return replace(run_details(session, [run])[0], alerts=_alerts_of(session, run))
 
 
 def run_details(session: Session, runs: Sequence[RunView]) -> list[RunDetail]:
-    """The details of runs that the caller was allowed to see."""
+    """The details, but for their alerts, of runs that the caller was allowed to see."""
     ids = [run.id for run in runs]
     orders = _orders_of(session, {run.order_id for run in runs})
     plans = _plans_of(session, ids)
@@ -317,6 +320,26 @@ def _artifacts_of(session: Session, run_ids: list[int]) -> dict[int, tuple[Artif
         values = {k: v for k, v in row.items() if k not in {"run_id", "attempt_id"}}
         found[row["run_id"]].append(ArtifactView(**values))
     return defaultdict(tuple, {run: tuple(rows) for run, rows in found.items()})
+
+
+def _alerts_of(session: Session, run: RunView) -> tuple[AlertView, ...]:
+    """What the outbox holds of the run, oldest first."""
+    listeners = session.scalar(sa.select(_R.alerts).where(_R.id == run.id)) or {}
+    named = {
+        subject_key(run.uid, event, who): (event, who)
+        for event, everybody in listeners.items()
+        for who in everybody
+    }
+    if not named:
+        return ()
+    o = models.outbox.c
+    query = sa.select(o.subject_key, o.state, o.tries, o.last_error).where(
+        o.kind.in_(("mail", "webhook")), o.subject_key.in_(named)
+    )
+    return tuple(
+        AlertView(*named[key], state=state, tries=tries, fault=fault)
+        for key, state, tries, fault in session.execute(query.order_by(o.id))
+    )
 
 
 def _equal(column: Any, value: Any) -> list[Any]:

@@ -142,6 +142,26 @@ class ArtifactView:
 
 
 @dataclass(frozen=True, slots=True)
+class AlertView:
+    """A message about a run that was put into the outbox; `state` is waiting, sent or dead."""
+
+    event: str
+    destination: str
+    state: str
+    tries: int
+    fault: str
+
+    @property
+    def place(self) -> str:
+        """The destination; of a web address only the host, for its path may be a secret."""
+        scheme, slashes, rest = self.destination.partition("://")
+        if not slashes:
+            return self.destination
+        host = rest.partition("/")[0].rpartition("@")[2]
+        return f"{scheme}://{host}/\N{HORIZONTAL ELLIPSIS}"
+
+
+@dataclass(frozen=True, slots=True)
 class RunDetail:
     """Everything about one run but its log."""
 
@@ -150,6 +170,7 @@ class RunDetail:
     plan: Plan
     steps: tuple[StepView, ...]
     artifacts: tuple[ArtifactView, ...]
+    alerts: tuple[AlertView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

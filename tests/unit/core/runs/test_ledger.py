@@ -5,8 +5,9 @@ import sqlalchemy as sa
 from tests.unit.core.runs.bench import LedgerBench, chain, drain, plan, step
 
 from galley.core.errors import Conflict, NotFound
+from galley.core.identity.actors import system_caller
 from galley.core.runs import messages as msg
-from galley.core.runs import models
+from galley.core.runs import models, reading
 from galley.core.runs.plan import Limits, Need, Retry, ScheduleSpec, Thresholds
 from galley.core.runs.task import CheckResult, Staged
 from galley.kit.clock import ManualClock
@@ -338,6 +339,14 @@ def test_checks_and_artefacts_are_stored_and_warnings_counted(bench: LedgerBench
     told = bench.rows(sa.select(models.outbox.c.subject_key).order_by(models.outbox.c.id))
     events = [key.split(":")[1] for (key,) in told]
     assert events == ["start", "start", "warning", "success"]
+    with bench.database.reading() as session:
+        shown = reading.run_detail(session, system_caller(), made.run_uid or "").alerts
+    assert [(alert.event, alert.place, alert.state) for alert in shown] == [
+        ("start", "ann@example.org", "waiting"),
+        ("start", "https://example.org/\N{HORIZONTAL ELLIPSIS}", "waiting"),
+        ("warning", "ann@example.org", "waiting"),
+        ("success", "ann@example.org", "waiting"),
+    ]
 
 
 ALERTS = {
