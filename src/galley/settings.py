@@ -67,6 +67,23 @@ class Limits(BaseModel):
     )
 
 
+class StepLimits(BaseModel):
+    """What one attempt of a step may use, unless its step or its run say otherwise."""
+
+    model_config = {"extra": "forbid", "frozen": True}
+
+    memory_mb: int = Field(default=2048, ge=64, description="Memory of a step, in MB.")
+    disk_mb: int = Field(
+        default=10_240,
+        ge=1,
+        description="Each file that a step writes, and all of them together, in MB.",
+    )
+    cpu_s: int | None = Field(
+        default=None, ge=1, description="Processor time of a step, in seconds."
+    )
+    processes: int = Field(default=512, ge=1, description="Processes of a step at once.")
+
+
 class AccountSettings(BaseModel):
     """How the installation calls itself."""
 
@@ -156,6 +173,9 @@ class Settings(BaseSettings):
     )
     account: AccountSettings = Field(default_factory=AccountSettings, description="Its names.")
     limits: Limits = Field(default_factory=Limits, description="How much is too much.")
+    step_limits: StepLimits = Field(
+        default_factory=StepLimits, description="What a step may use that does not say it itself."
+    )
 
     @classmethod
     def settings_customise_sources(

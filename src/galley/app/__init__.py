@@ -9,7 +9,7 @@ import structlog
 from galley.app.addresses import address_of
 from galley.app.application import make_application
 from galley.app.chores import make_chores
-from galley.app.parts import claims_of, history_of, kept, secrets_of, worker_name
+from galley.app.parts import claims_of, history_of, kept, secrets_of, step_limits, worker_name
 from galley.app.runtime import Leading, Runtime
 from galley.app.store import Store, open_store
 from galley.core.identity import operations as identity
@@ -63,6 +63,7 @@ def _assemble(settings: Settings, store: Store) -> Runtime:
         slots=settings.slots or 2 * (os.cpu_count() or 1),
         clock=store.clock,
         name=name,
+        limits=step_limits(settings),
     )
     executors: dict[str, Executor] = {name: executor}
     leading = Leading(lambda: _threads_of_leader(runtime, store))

@@ -12,6 +12,7 @@ from galley.app.store import Store
 from galley.core.projects.models import Kitchen
 from galley.core.runs.history import read_history
 from galley.core.runs.live import LiveRun, LiveStep
+from galley.core.runs.plan import Limits
 from galley.core.secrets import operations as secrets
 from galley.engine.executors.local import claims
 from galley.kit.files import write_atomically
@@ -53,6 +54,11 @@ def claims_of(store: Store) -> Callable[[LiveRun, LiveStep], bool]:
         return claims.is_there(str(store.folders.attempt(run.id, step.attempt.id)))
 
     return is_claimed
+
+
+def step_limits(settings: Settings) -> Limits:
+    """What a step may use that does not say it itself."""
+    return Limits(**settings.step_limits.model_dump())
 
 
 def worker_name(settings: Settings) -> str:

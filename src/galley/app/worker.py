@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from galley.app.parts import claims_of, history_of, secrets_of, worker_name
+from galley.app.parts import claims_of, history_of, secrets_of, step_limits, worker_name
 from galley.app.store import open_store
 from galley.core.errors import Invalid
 from galley.engine.cluster import Cluster
@@ -56,6 +56,7 @@ def build_worker(settings: Settings, name: str | None = None) -> Worker:
         slots=settings.slots or 2 * (os.cpu_count() or 1),
         clock=store.clock,
         name=name,
+        limits=step_limits(settings),
     )
     launcher = Launcher(
         writer=cluster,

@@ -253,7 +253,7 @@ class Launcher:
             roots=self._roots,
             environments=str(folders.environments),
             environment=planned.environment,
-            limits=planned.limits,
+            limits=planned.limits.above(run.plan.limits),
             timeout_s=planned.timeout_s,
             tags=planned.tags,
         )

@@ -12,7 +12,7 @@ import pytest
 from galley.core.errors import Refused
 from galley.core.runs import messages as msg
 from galley.core.runs.live import LiveAttempt, LiveRun, LiveStep
-from galley.core.runs.plan import Plan, Source, StepPlan
+from galley.core.runs.plan import Limits, Plan, Source, StepPlan
 from galley.core.runs.states import AttemptState, StepState
 from galley.core.runs.task import Outcome, Staged, Task
 from galley.engine.folders import Folders
@@ -87,7 +87,14 @@ class Bench:
         self.looked_back.append(step_key)
         return {"notebook//rows": [1, 2]}
 
-    def run(self, *, tree: str = "", worker: str = "local", **step: Any) -> Any:
+    def run(
+        self,
+        *,
+        tree: str = "",
+        worker: str = "local",
+        run_limits: Limits = Limits(),  # noqa: B008 - it never changes
+        **step: Any,
+    ) -> Any:
         planned = StepPlan("a", "noop", **step)
         source = Source("recipe", "main/recipes", "rec", "v", tree=tree)
         attempt = LiveAttempt(7, 1, AttemptState.STARTING, 3, worker)
@@ -99,7 +106,12 @@ class Bench:
             order_uid=new_uid(),
             project_id=1,
             kitchen="master",
-            plan=Plan(source=source, steps=(planned,), variables={"limit": 3, "rows": 1}),
+            plan=Plan(
+                source=source,
+                steps=(planned,),
+                variables={"limit": 3, "rows": 1},
+                limits=run_limits,
+            ),
             plan_id=1,
             steps={"a": live},
             created_at=datetime.now(UTC),
@@ -123,6 +135,22 @@ def test_a_task_carries_variables_with_exports_above_the_plan_s(bench: Bench) ->
     assert (task.variables["limit"], task.variables["rows"]) == (3, 9)
     assert task.variables["NodeName"] == "a"
     assert task.work == str(bench.folders.run_work(2))
+
+
+@pytest.mark.parametrize(
+    ("own", "run_limits", "holds"),
+    [
+        (Limits(), Limits(), Limits()),
+        (Limits(memory_mb=5), Limits(), Limits(memory_mb=5)),
+        (Limits(), Limits(memory_mb=7, disk_mb=8), Limits(memory_mb=7, disk_mb=8)),
+        (Limits(memory_mb=5), Limits(memory_mb=7, disk_mb=8), Limits(memory_mb=5, disk_mb=8)),
+    ],
+)
+def test_a_step_s_own_limits_come_before_the_run_s(
+    own: Limits, run_limits: Limits, holds: Limits, bench: Bench
+) -> None:
+    bench.launcher.start(*bench.run(limits=own, run_limits=run_limits))
+    assert bench.recorder.submitted[0].limits == holds
 
 
 def test_secrets_are_resolved_for_what_was_written_but_not_for_data(bench: Bench) -> None:

@@ -28,6 +28,19 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     cpu_s: int | None = None
     processes: int | None = None
 
+    def above(self, default: "Limits") -> "Limits":
+        """These limits, and the default's where they name none (the same object if none at all)."""
+        if self == _NO_LIMITS:
+            return default
+        pairs = {name: (getattr(self, name), getattr(default, name)) for name in _LIMIT_NAMES}
+        return Limits(
+            **{name: other if own is None else own for name, (own, other) in pairs.items()}
+        )
+
+
+_NO_LIMITS = Limits()
+_LIMIT_NAMES = Limits.__struct_fields__
+
 
 class Environment(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where user code runs: a container image, or an interpreter with these requirements."""

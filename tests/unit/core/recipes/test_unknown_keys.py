@@ -182,7 +182,6 @@ def test_known_keys_that_do_nothing_yet_say_so_where_they_wish_something(
     assert warnings_of(compiled(files)) == [
         ("variations.json",
          "`ingredient-definition-list[0].rollback-ingredient` has no effect yet."),
-        ("variations.json", "`schedule-setting-list.s.max-ram` has no effect yet."),
         ("variations.json", "`schedule-setting-list.s.epsilon` has no effect yet."),
         ("a/data_sources/s.json", "`keys.k.cache` has no effect yet."),
     ]  # fmt: skip

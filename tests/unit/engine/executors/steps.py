@@ -150,3 +150,16 @@ def do_query(task, console):
     with duckdb.connect(":memory:") as connection:
         (total,) = connection.execute("select sum(i) from range(1000) t(i)").fetchone()
     return Outcome(state="succeeded", exports={"total": int(total)})
+
+
+def do_fill(task, console, place, files, until, *, deaf=False):
+    """Write files of 1 MB, then wait for another."""
+    if deaf:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    folder = Path(task.folder if place == "folder" else task.work)
+    for number in range(files):
+        Path(folder, f"{task.step_key}-{number}").write_bytes(os.urandom(1 << 20))
+    console.info("filled")
+    while not Path(until).exists():
+        time.sleep(0.01)
+    return Outcome(state="succeeded")

@@ -26,7 +26,7 @@ _ALSO = (
     "name", "owner", "async",
 )  # fmt: skip
 """Asked for only with some schedules; the last three are of old recipes and say nothing to us."""
-_LATER = ("max-ram", "max-disk", "epsilon")
+_LATER = ("epsilon",)
 _CATCH_UP = ("skip", "latest", "all")
 
 

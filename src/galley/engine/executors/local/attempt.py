@@ -5,6 +5,7 @@ from enum import Enum
 
 import structlog
 
+from galley.core.runs.plan import Limits
 from galley.core.runs.task import Task
 from galley.engine.executors.local import claims
 from galley.engine.executors.local.messages import Stop
@@ -33,6 +34,8 @@ class Attempt:
     folder: str
     log: str
     timeout_s: float | None
+    work: str
+    limits: Limits
     payload: bytes | None
     phase: Phase = Phase.WAITING
     serial: int = 0
@@ -46,7 +49,16 @@ class Attempt:
     @classmethod
     def of(cls, task: Task, payload: bytes | None) -> "Attempt":
         """What is kept of a task."""
-        return cls(task.key, task.fence, task.folder, task.log, task.timeout_s, payload)
+        return cls(
+            task.key,
+            task.fence,
+            task.folder,
+            task.log,
+            task.timeout_s,
+            task.work,
+            task.limits,
+            payload,
+        )
 
 
 def abandon(attempt: Attempt) -> bool:

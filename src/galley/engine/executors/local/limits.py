@@ -11,7 +11,6 @@ from galley.engine.executors.local import processes
 MEMORY, PROCESSES, DISK, CPU = "memory", "processes", "disk", "cpu"
 _MIB = 1024 * 1024
 _CPU_GRACE_S = 5
-_NONE = Limits()
 _MEMORY_WORDS = (
     b"MemoryError",
     b"Cannot allocate memory",
@@ -26,18 +25,6 @@ _MEMORY_WORDS = (
     b"memory exhausted",
 )
 _DISK_WORDS = (b"File too large", b"file size limit exceeded", b"File size limit exceeded")
-
-
-def effective(wanted: Limits, default: Limits) -> Limits:
-    """The step's own limits, the installation's (the same object) where it names none."""
-    if wanted == _NONE:
-        return default
-    return Limits(
-        **{
-            field: own if (own := getattr(wanted, field)) is not None else getattr(default, field)
-            for field in Limits.__struct_fields__
-        }
-    )
 
 
 def _lower(kind: int, soft: int, hard: int | None = None) -> None:
@@ -146,9 +133,19 @@ def describe(which: str, limits: Limits) -> str:
     """One sentence: the limit, and how to raise it."""
     setting, words = _SETTINGS[which]
     amount = msgspec.structs.asdict(limits)[setting]
+    advice = _advice(setting)
+    return f"The step reached its limit of {words.format(amount)}: {advice}, or make it need less."
+
+
+def disk_advice() -> str:
+    """How to let a step write more."""
+    return f"{_advice('disk_mb')}, or make it write less"
+
+
+def _advice(setting: str) -> str:
     return (
-        f"The step reached its limit of {words.format(amount)}: raise `{setting}` among the step's "
-        "limits or the installation's default, or make it need less."
+        f"raise `{setting}` among the limits of the step or of its run, or the installation's "
+        f"default, GALLEY_STEP_LIMITS__{setting.upper()}"
     )
 
 

@@ -19,7 +19,7 @@ REQUEST = struct.Struct("<QI")  # serial, generation of the claim; the task ride
 REPORT = struct.Struct("<cQq")  # kind, serial, value; a text may follow
 READY, STARTED, EXITED, REFUSED, BROKEN = b"r", b"s", b"x", b"n", b"!"
 
-CANCELED, TIMED_OUT = "canceled", "timed_out"
+CANCELED, TIMED_OUT, OVER_DISK = "canceled", "timed_out", "over_disk"
 OWNER_VARIABLE = "GALLEY_PROCESS_OF"  # every program bears it: the folder of its attempt
 
 
@@ -40,10 +40,14 @@ class TemplateSettings(msgspec.Struct, frozen=True):
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """Why a shim is told to stop, and how long its programs may take over it."""
+    """Why a shim is told to stop, and how long its programs may take over it.
+
+    `text` says it for people where `why` alone does not: what the step did.
+    """
 
     why: str
     grace_s: float
+    text: str = ""
 
 
 _decode_outcome = msgspec.json.Decoder(Outcome).decode
@@ -93,13 +97,14 @@ def read_stop(folder: str) -> Stop | None:
         return None
 
 
-def stopped_outcome(why: str, timeout_s: float | None, *, retryable: bool = True) -> Outcome:
+def stopped_outcome(stop: Stop, timeout_s: float | None) -> Outcome:
     """The outcome of an attempt that was told to stop."""
-    if why == TIMED_OUT:
+    if stop.why == TIMED_OUT:
         limit = "its time" if timeout_s is None else f"{timeout_s:g} s"
         return Outcome(
             state="failed",
             reason=f"timed out after {limit}: raise the step's timeout, or make it do less",
-            retryable=retryable,
         )
+    if stop.why == OVER_DISK:
+        return Outcome(state="failed", reason=stop.text, retryable=False)
     return Outcome(state="canceled", reason="canceled on request", retryable=False)

@@ -134,7 +134,7 @@ class _Shim:
         self._warm = warm
         self._began = time.monotonic()
         self._masker = Masker(task.secrets.values())
-        self._watch = LimitWatch(limiting.effective(task.limits, warm.settings.limits))
+        self._watch = LimitWatch(task.limits.above(warm.settings.limits))
         self._log = LogFile(task.log, self._masker, warm.settings.log_limit_bytes)
         self._programs = Programs(task, self._log, self._watch, sandboxed=warm.settings.sandbox)
         self._console = ShimConsole(self._log, self._programs)
@@ -214,7 +214,7 @@ class _Shim:
         """End the programs, and say why."""
         self._programs.end_all(stop.grace_s * _GRACE_SHARE)
         self._console.clean_up()
-        outcome = messages.stopped_outcome(stop.why, self._task.timeout_s)
+        outcome = messages.stopped_outcome(stop, self._task.timeout_s)
         self._log.write(ERROR, f"The step {outcome.reason}.")
         return outcome
 

@@ -12,6 +12,7 @@ from galley.core.runs.ports import ExecutorEvents
 from galley.core.runs.task import Outcome, Task
 from galley.engine.executors.local import claims, ending, messages, processes, shim
 from galley.engine.executors.local.attempt import Attempt, Phase, abandon
+from galley.engine.executors.local.diskwatch import DiskWatch
 from galley.engine.executors.local.link import Report, TemplateLink, last_complaint
 from galley.engine.executors.local.loop import Loop
 from galley.engine.executors.local.messages import Stop, TemplateSettings
@@ -20,7 +21,7 @@ from galley.kit.failpoints import failpoint
 
 log = structlog.get_logger("galley.executor")
 
-_GRACE_S = 5.0
+_GRACE_S, _DISK_GRACE_S = 5.0, 1.0
 _TIMEOUT_SLACK_S = 2.0
 _PROC_POLL_S = 0.25
 _RETRY_S = 0.05
@@ -52,6 +53,7 @@ class Supervisor:
         self._complaints = complaints
         self._import_paths = tuple(import_paths)
         self._loop = Loop(clock)
+        self._disk = DiskWatch(settings.limits, self._on_over_disk)
         self._attempts: dict[str, Attempt] = {}
         self._by_serial: dict[int, Attempt] = {}
         self._waiting: deque[Attempt] = deque()
@@ -104,9 +106,7 @@ class Supervisor:
 
     def cancel(self, key: str, grace_s: float) -> None:
         """Stop the attempt, wherever it stands."""
-        attempt = self._attempts.get(key)
-        if attempt is not None:
-            self._stop(attempt, Stop(why=messages.CANCELED, grace_s=grace_s))
+        self._end(key, Stop(why=messages.CANCELED, grace_s=grace_s))
 
     # --- handing out
 
@@ -130,6 +130,7 @@ class Supervisor:
         if not attempt.holds_slot:
             attempt.holds_slot = True
             self._busy += 1
+            self._disk.began(attempt)
         attempt.phase = phase
 
     def _on_report(self) -> None:
@@ -301,15 +302,24 @@ class Supervisor:
             stop = Stop(why=messages.TIMED_OUT, grace_s=_GRACE_S)
             self._loop.after(left_s, lambda: self._stop(attempt, stop))
 
+    def _on_over_disk(self, key: str, text: str) -> None:
+        """The watch's thread tells that an attempt has written more than it may."""
+        stop = Stop(why=messages.OVER_DISK, grace_s=_DISK_GRACE_S, text=text)
+        self.note(lambda: self._end(key, stop))
+
+    def _end(self, key: str, stop: Stop) -> None:
+        attempt = self._attempts.get(key)
+        if attempt is not None:
+            self._stop(attempt, stop)
+
     def _stop(self, attempt: Attempt, stop: Stop) -> None:
         if attempt.phase is Phase.DONE or attempt.stop is not None:
             return
         attempt.stop = stop
         if attempt.phase is Phase.WAITING:
             if abandon(attempt):
-                self._report_finished(
-                    attempt, messages.stopped_outcome(stop.why, attempt.timeout_s)
-                )
+                outcome = messages.stopped_outcome(stop, attempt.timeout_s)
+                self._report_finished(attempt, outcome)
             else:
                 self._look_for(attempt)
         elif attempt.phase is Phase.RUNNING:
@@ -340,7 +350,7 @@ class Supervisor:
             ending.sweep(attempt)
             stop = attempt.stop or messages.read_stop(attempt.folder)
             if stop is not None:
-                outcome = messages.stopped_outcome(stop.why, attempt.timeout_s)
+                outcome = messages.stopped_outcome(stop, attempt.timeout_s)
         if outcome is not None:
             self._report_finished(attempt, outcome)
         else:
@@ -378,6 +388,7 @@ class Supervisor:
         if attempt.holds_slot:
             attempt.holds_slot = False
             self._busy -= 1
+            self._disk.ended(attempt.key)
 
     def _let_go(self) -> None:
         """Leave everything as it is: attempts go on, the template ends."""
@@ -390,4 +401,5 @@ class Supervisor:
         self._attempts.clear()
         self._by_serial.clear()
         self._waiting.clear()
+        self._disk.close()
         self._loop.close()
