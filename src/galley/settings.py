@@ -160,7 +160,8 @@ class Settings(BaseSettings):
     webhook_key: str | None = Field(
         default=None,
         repr=False,
-        description="Signs webhooks; without it, derived from the secret key.",
+        description="Signs webhooks; without it, a key derived from the secret key."
+        " `galley webhook-key` prints it.",
     )
     metrics_token: str | None = Field(
         default=None,

@@ -1,7 +1,6 @@
 """The composition root: settings in, one running Galley out."""
 
 import os
-from secrets import token_urlsafe
 from typing import Any
 
 import structlog
@@ -9,8 +8,9 @@ import structlog
 from galley.app.addresses import address_of
 from galley.app.application import make_application
 from galley.app.chores import make_chores
-from galley.app.parts import claims_of, history_of, kept, secrets_of, step_limits, worker_name
+from galley.app.parts import claims_of, history_of, secrets_of, step_limits, worker_name
 from galley.app.runtime import Leading, Runtime
+from galley.app.signing import webhook_keys
 from galley.app.store import Store, open_store
 from galley.core.identity import operations as identity
 from galley.core.identity.actions import ACTIONS
@@ -172,7 +172,7 @@ def _threads_of_leader(runtime: Runtime, store: Store) -> list[Any]:
         post=lambda url, body, headers: (
             client.request("POST", url, content=body, headers=headers, deadline_s=10).status
         ),
-        sign_key=_webhook_key(settings),
+        sign_keys=webhook_keys(settings, store.sealer),
         external_url=address_of(settings),
     )
     scheduler = Scheduler(runtime.services.desk, identity.system_caller(JUDGE))
@@ -186,10 +186,3 @@ def _threads_of_leader(runtime: Runtime, store: Store) -> list[Any]:
         keep_work_days=settings.keep_work_days,
     )
     return [mailer, scheduler, sweeper]
-
-
-def _webhook_key(settings: Settings) -> bytes:
-    """What signs webhooks: the setting, else a key made once for this data folder."""
-    if settings.webhook_key is not None:
-        return settings.webhook_key.encode()
-    return kept(settings.data / "webhook.key", token_urlsafe(32)).encode()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from galley.cli.common import data_option, opened
+from galley.cli.common import data_option, load_settings, opened
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -98,6 +98,22 @@ def rewrap(data: Path) -> None:
     with _changing(data, None) as (store, session, _):
         changed = secrets.rewrap_all(session, store.sealer)
     click.echo(f"Secrets brought under the newest key: {changed}.")
+
+
+@click.command("webhook-key")
+@data_option
+def webhook_key(data: Path) -> None:
+    """Print the key that webhooks are signed with, for those who receive them.
+
+    It is written as Standard Webhooks has it, whsec_ and base64. After a change of the secret key
+    the newest is printed; until the older one leaves the key file, webhooks carry both signatures.
+    """
+    from galley.app.signing import as_text, webhook_keys
+    from galley.core.secrets.sealing import open_sealer
+
+    if not data.is_dir():
+        raise click.ClickException(f"{data} is not there; give Galley's data folder.")
+    click.echo(as_text(webhook_keys(load_settings(data=data), open_sealer(data))[0]))
 
 
 @contextmanager

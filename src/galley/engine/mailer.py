@@ -10,7 +10,7 @@ import hmac
 import smtplib
 import ssl
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.message import EmailMessage
@@ -62,7 +62,7 @@ class MailServer:
 
 
 class Mailer:
-    """One thread that empties the outbox. `sign_key` signs webhooks (Standard Webhooks, HMAC)."""
+    """One thread that empties the outbox. `sign_keys` sign webhooks (Standard Webhooks, HMAC)."""
 
     def __init__(
         self,
@@ -71,14 +71,14 @@ class Mailer:
         *,
         mail_server: MailServer | None,
         post: Post,
-        sign_key: bytes,
+        sign_keys: Sequence[bytes],
         external_url: str,
     ) -> None:
         self._database = database
         self._clock = clock
         self._server = mail_server
         self._post = post
-        self._sign_key = sign_key
+        self._sign_keys = sign_keys
         self._url = external_url
         self._wake = threading.Event()
         self._stopping = False
@@ -174,14 +174,11 @@ class Mailer:
         body = msgspec.json.encode({"type": f"run.{row['body']['event']}", "data": row["body"]})
         stamp = str(int(self._clock.now().timestamp()))
         signed = f"{self._id(row)}.{stamp}.".encode() + body
-        signature = base64.b64encode(
-            hmac.new(self._sign_key, signed, hashlib.sha256).digest()
-        ).decode()
         headers = {
             "content-type": "application/json",
             "webhook-id": self._id(row),
             "webhook-timestamp": stamp,
-            "webhook-signature": f"v1,{signature}",
+            "webhook-signature": " ".join(_signature(key, signed) for key in self._sign_keys),
         }
         status = self._post(row["body"]["to"], body, headers)
         if not 200 <= status < 300:  # noqa: PLR2004
@@ -210,6 +207,10 @@ class Mailer:
             return _LONGEST_NAP_S
         wait = (due - self._clock.now()).total_seconds()
         return min(max(wait, 0.0), _LONGEST_NAP_S)
+
+
+def _signature(key: bytes, signed: bytes) -> str:
+    return f"v1,{base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()}"
 
 
 def compose(alert: Mapping[str, Any], sender: str, external_url: str) -> EmailMessage:

@@ -1,5 +1,6 @@
 """The composition root: a whole Galley in this process, on both databases."""
 
+import base64
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,15 +9,15 @@ import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 
-from galley import app
 from galley.app import build, open_store
 from galley.app import parts as app_parts
 from galley.app.runtime import Leading, Runtime
+from galley.app.signing import webhook_keys
 from galley.core.identity import operations as identity
 from galley.core.identity.actors import system_caller
 from galley.core.projects import operations as projects
 from galley.core.secrets import operations as secrets
-from galley.core.secrets.sealing import open_sealer
+from galley.core.secrets.sealing import KEY_VARIABLE, new_key_text, open_sealer
 from galley.settings import Settings
 from galley.storage.db import Database
 
@@ -106,13 +107,26 @@ def test_secrets_of_a_kitchen_come_before_those_above_it(tmp_path: Path) -> None
 
 def test_keys_are_made_once(tmp_path: Path) -> None:
     settings = Settings(data=tmp_path)
-    first = app._webhook_key(settings)
-    assert app._webhook_key(settings) == first
-    assert len(first) >= 32
-    assert (tmp_path / "webhook.key").stat().st_mode & 0o077 == 0
-    assert app._webhook_key(Settings(data=tmp_path, webhook_key="own")) == b"own"
     assert app_parts.worker_name(settings) == app_parts.worker_name(settings)
     assert repr(open_sealer(tmp_path)) == repr(open_sealer(tmp_path))
+
+
+def test_the_key_of_webhooks_comes_from_the_secret_key_and_is_kept_nowhere(
+    tmp_path: Path,
+) -> None:
+    old, new = new_key_text(), new_key_text()
+    settings = Settings(data=tmp_path)
+
+    def keys(*texts: str) -> tuple[bytes, ...]:
+        return webhook_keys(settings, open_sealer(tmp_path, {KEY_VARIABLE: ",".join(texts)}))
+
+    assert keys(new) == keys(new) != keys(old)
+    assert len(keys(new)[0]) == 32
+    assert keys(new)[0] != base64.b64decode(new)
+    assert keys(new, old) == (*keys(new), *keys(old))
+    assert list(tmp_path.iterdir()) == []
+    own = Settings(data=tmp_path, webhook_key="own")
+    assert webhook_keys(own, open_sealer(tmp_path, {KEY_VARIABLE: new})) == (b"own",)
 
 
 class Reign:

@@ -1,5 +1,6 @@
 """`galley migrate`, `backup`, `restore` and `doctor` on a real data folder, on both databases."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from galley.app.store import Store, open_store
 from galley.cli.maintenance import backup, doctor, migrate, restore
+from galley.cli.secrets import webhook_key
 from galley.core.events.models import audit_entries
 from galley.core.identity.actors import system_caller
 from galley.core.identity.operations import create_user
@@ -180,6 +182,9 @@ def again(installation: Installation, saved: Path, target: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "Put the secret key back" in done.output
     shutil.copy(installation.data / "secret.key", target / "secret.key")
+    printed = [run(webhook_key, "--data", place).output for place in (installation.data, target)]
+    assert printed[0] == printed[1]
+    assert re.fullmatch("whsec_[A-Za-z0-9+/]{43}=\n", printed[0])
     checked = run(doctor, "--data", target, "--deep")
     assert checked.exit_code == 0, checked.output
     assert (target / "logs/1/1.log").read_text() == "a line\n"

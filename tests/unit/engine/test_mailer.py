@@ -17,7 +17,7 @@ from galley.engine.mailer import PAUSES_S, Mailer, MailServer
 from galley.kit.clock import ManualClock
 from galley.storage.db import Database
 
-KEY = b"k" * 32
+KEY, OLDER = b"k" * 32, b"o" * 32
 
 
 class Postbox:
@@ -93,7 +93,7 @@ def mailer(database: Database, clock: ManualClock, port: int | None, post: Recei
         clock,
         mail_server=server,
         post=post,
-        sign_key=KEY,
+        sign_keys=(KEY, OLDER),
         external_url="https://galley.example.org",
     )
 
@@ -154,8 +154,11 @@ def test_a_webhook_is_signed_and_keeps_its_id_over_tries(
     assert url == "https://hooks.example.org/galley"
     assert first["webhook-id"] == second["webhook-id"]
     signed = f"{first['webhook-id']}.{first['webhook-timestamp']}.".encode() + body
-    expected = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
-    assert first["webhook-signature"] == f"v1,{expected}"
+    expected = [
+        "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+        for key in (KEY, OLDER)
+    ]
+    assert first["webhook-signature"].split(" ") == expected
     assert json.loads(body)["type"] == "run.failure"
     assert json.loads(body)["data"]["kitchen"] == "master"
     assert state(database)[:2] == ("sent", 2)

@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from galley.core.errors import Invalid, Unavailable
 from galley.kit.failpoints import failpoint
@@ -73,6 +75,14 @@ class Sealer:
             return sealed
         data_key, body = self._unwrap(sealed, aad)
         return self._assemble(data_key, body, aad)
+
+    def derived(self, purpose: str) -> tuple[bytes, ...]:
+        """Keys of 32 bytes for another purpose, one of each of ours, the current one's first."""
+        info = f"galley|{purpose}".encode()
+        return tuple(
+            HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=info).derive(key)
+            for key in self._keys.values()
+        )
 
     def is_current(self, sealed: str) -> bool:
         """Whether a sealed value is under the current key."""
