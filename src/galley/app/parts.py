@@ -13,8 +13,9 @@ from galley.core.projects.models import Kitchen
 from galley.core.runs.history import read_history
 from galley.core.runs.live import LiveRun, LiveStep
 from galley.core.runs.plan import Limits
+from galley.core.runs.states import AttemptState
 from galley.core.secrets import operations as secrets
-from galley.engine.executors.local import claims
+from galley.engine.executors.local import claims, processes
 from galley.kit.files import write_atomically
 from galley.kit.ids import new_uid
 from galley.settings import Settings
@@ -48,10 +49,18 @@ def history_of(store: Store, run: LiveRun, step_key: str) -> dict[str, list[Any]
 
 
 def claims_of(store: Store) -> Callable[[LiveRun, LiveStep], bool]:
-    """Whether a process of this machine ever took an attempt up: its folder has a claim."""
+    """Whether a process of this machine may have taken an attempt up: its folder has a claim.
+
+    One that was seen, or that was given before the machine started, may have lost its claim.
+    """
 
     def is_claimed(run: LiveRun, step: LiveStep) -> bool:
-        return claims.is_there(str(store.folders.attempt(run.id, step.attempt.id)))
+        attempt, given_at = step.attempt, step.attempt.started_at
+        if attempt.state is AttemptState.RUNNING or given_at is None:
+            return True
+        if given_at < processes.booted_at():
+            return True
+        return claims.is_there(str(store.folders.attempt(run.id, attempt.id)))
 
     return is_claimed
 

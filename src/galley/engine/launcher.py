@@ -22,6 +22,7 @@ from galley.core.runs import messages as msg
 from galley.core.runs.live import LiveRun, LiveStep
 from galley.core.runs.logs import log_path
 from galley.core.runs.ports import Executor, RunWriter
+from galley.core.runs.states import AttemptState
 from galley.core.runs.task import Outcome, Task
 from galley.engine.folders import Folders
 from galley.engine.runfacts import run_variables
@@ -130,6 +131,10 @@ class Launcher:
         """See `ports.ExecutorEvents`."""
         self._writer.send(msg.Lost(int(key), fence, reason))
 
+    def never_ran(self, key: str, fence: int, reason: str) -> None:
+        """See `ports.ExecutorEvents`."""
+        self._writer.send(msg.Lost(int(key), fence, reason, never_ran=True))
+
     def _launch(self, run: LiveRun, step: LiveStep, *, adopt: bool) -> None:
         if self._is_remote(step.attempt.worker or ""):
             return  # that worker looks for its work itself
@@ -185,9 +190,11 @@ class Launcher:
         if was_killed and not adopt:
             self.finished(task.key, task.fence, Outcome(state="canceled", reason="never started"))
         elif executor is None:
-            self.lost(task.key, task.fence, f"The worker {step.attempt.worker} is gone.")
+            tell = self.lost if adopt else self.never_ran
+            tell(task.key, task.fence, f"The worker {step.attempt.worker} is gone.")
         elif adopt:
-            executor.adopt(task)
+            was_seen = step.attempt.state is AttemptState.RUNNING
+            executor.adopt(task, given_at=None if was_seen else step.attempt.started_at)
             if was_killed:
                 executor.cancel(task.key)
         else:

@@ -53,6 +53,8 @@ class Listener:
         self.outcome = reason
         self.done.set()
 
+    never_ran = lost
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
@@ -76,6 +78,8 @@ def world(tmp_path_factory):
 
         def lost(self, key, *more):
             listeners[key].lost(key, *more)
+
+        never_ran = lost
 
     executor = LocalExecutor(root / "executor", slots=2)
     executor.start(Events())

@@ -34,6 +34,8 @@ class Events:
             self.outcomes[key] = reason
             self.changed.notify_all()
 
+    never_ran = lost
+
     def wait_for(self, key):
         with self.changed:
             assert self.changed.wait_for(lambda: key in self.outcomes, GUARD_S)

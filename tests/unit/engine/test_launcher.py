@@ -45,8 +45,9 @@ class Recorder:
         self.submitted.append(task)
         self.heard.set()
 
-    def adopt(self, task: Task) -> None:
+    def adopt(self, task: Task, *, given_at: datetime | None = None) -> None:
         self.adopted.append(task)
+        self.given_at = given_at
 
     def cancel(self, key: str, *, grace_s: float = 5.0) -> None:
         self.cancelled.append(key)
@@ -232,7 +233,24 @@ def test_steps_of_other_processes_are_left_to_them_and_unknown_workers_lose_thei
     bench.launcher.start(*bench.run(worker="far"))
     assert bench.recorder.sent == []
     bench.launcher.start(*bench.run(worker="gone"))
-    assert bench.recorder.sent == [msg.Lost(7, 3, "The worker gone is gone.")]
+    bench.launcher.adopt(*bench.run(worker="gone"))
+    assert bench.recorder.sent == [
+        msg.Lost(7, 3, "The worker gone is gone.", never_ran=True),
+        msg.Lost(7, 3, "The worker gone is gone."),
+    ]
+
+
+@pytest.mark.parametrize("state", [AttemptState.STARTING, AttemptState.RUNNING])
+def test_an_executor_hears_when_an_attempt_was_given_unless_a_process_was_seen(
+    bench: Bench, state: AttemptState
+) -> None:
+    run, step = bench.run()
+    step.attempt.state, step.attempt.started_at = state, datetime.now(UTC)
+    bench.launcher.adopt(run, step)
+    was_seen = state is AttemptState.RUNNING
+    assert bench.recorder.given_at == (None if was_seen else step.attempt.started_at)
+    bench.launcher.never_ran("7", 3, "no claim")
+    assert bench.recorder.sent == [msg.Lost(7, 3, "no claim", never_ran=True)]
 
 
 def test_results_are_stored_before_the_ledger_hears_of_them(bench: Bench, tmp_path: Path) -> None:

@@ -169,7 +169,10 @@ class Ledger:
         if found is None:
             return False
         run, step = found
-        transitions.lose_attempt(turn, run, step, message.reason)
+        if message.never_ran:
+            transitions.start_anew(turn, run, step, message.reason)
+        else:
+            transitions.lose_attempt(turn, run, step, message.reason)
         self._after_attempt(run, step)
         return True
 

@@ -34,7 +34,8 @@ class LiveStep:
     """A step with its place in the graph.
 
     `open_needs` counts the needed steps that have not ended; `is_wanted` is true as soon as one
-    edge that leads here was taken; `losses` counts attempts that died without a word.
+    edge that leads here was taken; `losses` counts attempts that died without a word,
+    `unstarted` those that never came to run.
     """
 
     id: int
@@ -48,6 +49,7 @@ class LiveStep:
     branches: tuple[str, ...] = ()
     exports: dict[str, Any] = field(default_factory=dict)
     losses: int = 0
+    unstarted: int = 0
 
     @property
     def key(self) -> str:

@@ -76,21 +76,24 @@ def load_live(connection: Connection, only: Iterable[int] | None = None) -> list
 
 
 def _count_losses(connection: Connection, live: list[LiveRun]) -> None:
-    """How often each step's attempts were lost so far."""
+    """How often each step's attempts were lost, or never ran, so far."""
     attempts = models.attempts.c
     by_id = {step.id: step for run in live for step in run.steps.values()}
     run_ids = [run.id for run in live]
     for start in range(0, len(run_ids), 500):
         query = (
-            sa.select(attempts.step_id, sa.func.count())
+            sa.select(attempts.step_id, attempts.state, sa.func.count())
             .where(
                 attempts.run_id.in_(run_ids[start : start + 500]),
-                attempts.state == AttemptState.LOST,
+                attempts.state.in_([AttemptState.LOST, AttemptState.UNREACHED]),
             )
-            .group_by(attempts.step_id)
+            .group_by(attempts.step_id, attempts.state)
         )
-        for step_id, count in connection.execute(query):
-            by_id[step_id].losses = count
+        for step_id, state, count in connection.execute(query):
+            if state == AttemptState.LOST:
+                by_id[step_id].losses = count
+            else:
+                by_id[step_id].unstarted = count
 
 
 def _steps(connection: Connection, run_ids: list[int]) -> dict[int, list[Any]]:

@@ -157,11 +157,15 @@ class Finished(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
 
 
 class Lost(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
-    """An executor cannot find an attempt any more; the step's `on_crash` decides."""
+    """An executor cannot find an attempt any more; the step's `on_crash` decides.
+
+    `never_ran`: it is certain that nothing of it ran or will run, so a new attempt is always safe.
+    """
 
     attempt_id: int
     fence: int
     reason: str
+    never_ran: bool = False
 
 
 class WorkerSeen(msgspec.Struct, frozen=True):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from galley.core.runs.plan import CompiledSource
@@ -31,7 +32,11 @@ class ExecutorEvents(Protocol):
         ...
 
     def lost(self, key: str, fence: int, reason: str) -> None:
-        """The attempt's process is gone without an exit file, or never came to be."""
+        """The attempt's process is gone without an exit file."""
+        ...
+
+    def never_ran(self, key: str, fence: int, reason: str) -> None:
+        """Nothing of the attempt ever ran, and nothing of it ever will: that is certain."""
         ...
 
 
@@ -46,10 +51,12 @@ class Executor(Protocol):
         """Run the attempt. Returns at once; a repeated key is ignored."""
         ...
 
-    def adopt(self, task: Task) -> None:
+    def adopt(self, task: Task, *, given_at: datetime | None = None) -> None:
         """Watch an attempt that an earlier server may have started.
 
-        Exactly one of started+finished, finished or lost is reported; it is never run anew.
+        Exactly one of started+finished, finished, lost or never_ran is reported; it is never run
+        anew. `given_at` is when the attempt was given to this executor, and None once a process of
+        it was seen: then its traces may be gone, and never_ran is not reported.
         """
         ...
 

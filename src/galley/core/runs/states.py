@@ -40,7 +40,10 @@ class StepState(StrEnum):
 
 
 class AttemptState(StrEnum):
-    """Where one try of a step stands. LOST died without a word and may be tried again."""
+    """Where one try of a step stands.
+
+    LOST died without a word and may be tried again; of an UNREACHED one nothing ever ran.
+    """
 
     WAITING = "waiting"
     READY = "ready"

@@ -24,6 +24,8 @@ _ATTEMPT_OF = {
 }
 MAX_LOSSES = 5
 """How often a step may die without a word (out of memory, a crash) before it has failed."""
+MAX_UNSTARTED = 20
+"""How often a step may fail to be started at all before it has failed."""
 
 _jitter = Random()  # noqa: S311 - spreads retries, decides nothing
 
@@ -88,10 +90,22 @@ def finish_attempt(turn: Turn, run: LiveRun, step: LiveStep, outcome: Outcome) -
     _end_if_done(turn, run)
 
 
+def start_anew(turn: Turn, run: LiveRun, step: LiveStep, reason: str) -> None:
+    """Nothing of the attempt ever ran: another one starts, whatever the crash policy says."""
+    run.active -= 1
+    step.unstarted += 1
+    if not run.is_closing and step.unstarted <= MAX_UNSTARTED:
+        delay_s = pause_s(Retry(), step.unstarted - 1) if step.unstarted > 1 else 0.0
+        _replace_attempt(turn, run, step, AttemptState.UNREACHED, reason, delay_s=delay_s)
+        return
+    if not run.is_closing:
+        reason = f"It could not be started {step.unstarted} times; last: {reason}"
+    _give_up(turn, run, step, reason)
+
+
 def lose_attempt(turn: Turn, run: LiveRun, step: LiveStep, reason: str) -> None:
     """The attempt is gone without a word: the step's crash policy decides."""
     run.active -= 1
-    lost = Outcome(state="failed", reason=reason)
     step.losses += 1
     may_retry = step.plan.on_crash == "retry" and not run.is_closing
     if may_retry and step.losses <= MAX_LOSSES:
@@ -99,7 +113,13 @@ def lose_attempt(turn: Turn, run: LiveRun, step: LiveStep, reason: str) -> None:
         _replace_attempt(turn, run, step, AttemptState.LOST, reason, delay_s=delay_s)
         return
     if may_retry:
-        lost = Outcome(state="failed", reason=f"It was lost {step.losses} times; last: {reason}")
+        reason = f"It was lost {step.losses} times; last: {reason}"
+    _give_up(turn, run, step, reason)
+
+
+def _give_up(turn: Turn, run: LiveRun, step: LiveStep, reason: str) -> None:
+    """The attempt left no result, and no other follows."""
+    lost = Outcome(state="failed", reason=reason)
     state = StepState.CANCELED if run.cancel_reason is not None else StepState.FAILED
     _close_attempt(turn, step, state, lost)
     _settle(turn, run, step, state, lost)
@@ -270,7 +290,7 @@ def _close_attempt(turn: Turn, step: LiveStep, state: StepState, outcome: Outcom
 def _retry(turn: Turn, run: LiveRun, step: LiveStep, reason: str) -> bool:
     """Plan one more attempt after a failure, if the plan grants one."""
     retry = step.plan.retry
-    failures = step.attempt.number - step.losses
+    failures = step.attempt.number - step.losses - step.unstarted
     if run.is_closing or failures >= retry.attempts:
         return False
     delay_s = pause_s(retry, failures)

@@ -93,6 +93,11 @@ class LedgerBench:
         accepted: bool = self.send(msg.Lost(attempt, fence, reason))
         return accepted
 
+    def never_run(self, key: str, reason: str = "never started") -> bool:
+        attempt, fence = self.living[key].pop(0)
+        accepted: bool = self.send(msg.Lost(attempt, fence, reason, never_ran=True))
+        return accepted
+
     def alive(self) -> list[str]:
         return sorted(key for key, attempts in self.living.items() for _ in attempts)
 

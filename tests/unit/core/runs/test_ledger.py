@@ -9,7 +9,7 @@ from galley.core.identity.actors import system_caller
 from galley.core.runs import messages as msg
 from galley.core.runs import models, reading
 from galley.core.runs.plan import Limits, Need, Retry, ScheduleSpec, Thresholds
-from galley.core.runs.task import CheckResult, Staged
+from galley.core.runs.task import CheckResult, Outcome, Staged
 from galley.kit.clock import ManualClock
 from galley.kit.ids import new_uid
 from galley.storage.db import Database
@@ -537,6 +537,50 @@ def test_losses_do_not_use_up_the_retries_of_failures(
     manual_clock.advance(60)
     bench.apply(msg.Tick())
     assert bench.alive() == ["a"]
+
+
+@pytest.mark.parametrize("policy", ["retry", "fail"])
+def test_an_attempt_that_never_ran_is_made_anew_whatever_the_crash_policy(
+    bench: LedgerBench, manual_clock: ManualClock, policy: str
+) -> None:
+    retry = Retry(attempts=2, backoff_s=1)
+    made = bench.submit(plan(step("a", on_crash=policy, retry=retry)))
+    old = bench.living["a"][0]
+    assert bench.never_run("a") is True
+    assert bench.send(msg.Finished(*old, Outcome(state="succeeded"))) is False
+    (new,) = bench.living["a"]
+    assert new[0] != old[0]
+    assert bench.restart() == ["a"]
+    bench.finish("a", "failed", reason="flaky")  # the only failure: a second try is left
+    manual_clock.advance(60)
+    bench.apply(msg.Tick())
+    bench.finish("a")
+    assert bench.run_row(made.run_id)["state"] == "succeeded"
+    tried = sa.select(models.attempts.c.state).order_by(models.attempts.c.id)
+    assert [row.state for row in bench.rows(tried)] == ["unreached", "failed", "succeeded"]
+
+
+def test_what_cannot_be_started_at_all_has_failed_in_the_end(
+    bench: LedgerBench, manual_clock: ManualClock
+) -> None:
+    made = bench.submit(plan(step("a")))
+    for tried in range(21):
+        assert bench.run_row(made.run_id)["state"] == "running", tried
+        bench.never_run("a", "no template")
+        manual_clock.advance(600)
+        bench.apply(msg.Tick())
+        if tried == 10:
+            assert bench.restart() == ["a"]
+    row = bench.run_row(made.run_id)
+    assert row["state"] == "failed"
+    assert "could not be started 21 times; last: no template" in row["reason"]
+
+
+def test_an_attempt_that_never_ran_ends_a_run_that_was_stopped(bench: LedgerBench) -> None:
+    made = bench.submit(plan(step("a")))
+    bench.send(msg.StopRun(made.run_id or 0, "Stopped by ann."))
+    bench.never_run("a")
+    assert bench.run_row(made.run_id)["state"] == "canceled"
 
 
 def test_a_worker_that_a_new_leader_meets_keeps_what_it_holds(bench: LedgerBench) -> None:

@@ -29,6 +29,9 @@ class Recorder:
     def lost(self, key, fence, reason):
         self._add("lost", key, fence, reason)
 
+    def never_ran(self, key, fence, reason):
+        self._add("never_ran", key, fence, reason)
+
     def _add(self, *event):
         with self._changed:
             self.events.append(event)
@@ -51,7 +54,7 @@ class Recorder:
             return found()
 
     def wait(self, key):
-        kind, _, _, what = self.until(("finished", "lost"), key)
+        kind, _, _, what = self.until(("finished", "lost", "never_ran"), key)
         return kind, what
 
     def left(self):

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -98,14 +99,30 @@ def test_an_attempt_that_was_killed_meanwhile_is_lost(bench, fifo, gate):
     assert reason.startswith("the step's process is gone and left no result")
 
 
-def test_an_attempt_that_never_started_is_lost_and_never_runs(bench):
+def test_an_attempt_that_never_started_never_runs(bench):
     task = bench.task("one", "noop")
-    bench.executor.adopt(task)
-    assert bench.recorder.wait("one") == ("lost", "the step's process was never started")
+    bench.executor.adopt(task, given_at=datetime.now(UTC))
+    assert bench.recorder.wait("one") == ("never_ran", "the step's process was never started")
     successor(bench)
     bench.executor.submit(task)  # the old request comes late
-    assert bench.recorder.wait("one") == ("lost", "the step's process was never started")
+    assert bench.recorder.wait("one") == ("never_ran", "the step's process was never started")
     assert not bench.file("one", "exit.json").exists()
+
+
+def test_a_missing_claim_proves_nothing_if_the_machine_may_have_lost_it(bench):
+    before = processes.booted_at() - timedelta(seconds=1)
+    for key, given_at in (("seen", None), ("early", before)):
+        bench.executor.adopt(bench.task(key, "noop"), given_at=given_at)
+        assert bench.recorder.wait(key) == ("lost", "the step's process was never started")
+
+
+def test_a_process_that_dies_before_its_claim_ran_nothing(make_bench, monkeypatch):
+    monkeypatch.setenv("GALLEY_FAILPOINTS", "shim.forked=kill")
+    bench = make_bench().start()
+    bench.executor.submit(bench.task("one", "noop"))
+    kind, reason = bench.recorder.wait("one")
+    assert (kind, reason.startswith("the step's process ended")) == ("never_ran", True)
+    assert claims.find(bench.task("one", "noop").folder).abandoned
 
 
 def test_a_reused_pid_is_not_taken_for_the_attempt(bench):

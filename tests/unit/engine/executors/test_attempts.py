@@ -193,6 +193,6 @@ def test_a_run_step_that_is_not_there_is_told_to_who_waits(make_bench):
     bench = make_bench(run_step="steps:no_such_thing").start()
     bench.executor.submit(bench.task("one", "noop"))
     kind, reason = bench.recorder.wait("one")
-    assert kind == "lost"
+    assert kind == "never_ran"
     assert "cannot start" in reason
     assert "no_such_thing" in reason

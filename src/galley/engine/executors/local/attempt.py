@@ -26,7 +26,8 @@ class Phase(Enum):
 class Attempt:
     """One attempt. `payload` (which may hold secrets) is let go as soon as its process is there.
 
-    `watched` is the descriptor of a process that no template watches for us.
+    `watched` is the descriptor of a process that no template watches for us. `claim_is_durable`:
+    where there is no claim, nothing ever ran; not so if the machine may have lost it in a restart.
     """
 
     key: str
@@ -45,6 +46,7 @@ class Attempt:
     holds_slot: bool = False
     refusals: int = 0
     stop: Stop | None = None
+    claim_is_durable: bool = True
 
     @classmethod
     def of(cls, task: Task, payload: bytes | None) -> "Attempt":

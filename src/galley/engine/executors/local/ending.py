@@ -67,6 +67,14 @@ def sweep(attempt: Attempt) -> None:
         log.warning("strays_killed", key=attempt.key, count=count)
 
 
+def was_never_claimed(attempt: Attempt) -> bool:
+    """Whether its process died before it claimed the attempt; then nobody can claim it after."""
+    try:
+        return claims.settle(attempt.folder) is None
+    except OSError:
+        return False
+
+
 def reason(status: int | None) -> str:
     """Why an attempt that left no exit file is lost, for people."""
     if status is None:

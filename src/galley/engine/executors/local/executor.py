@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -89,10 +90,10 @@ class LocalExecutor:
         if (supervisor := self._supervisor) is not None:
             supervisor.note(lambda: supervisor.submit(task))
 
-    def adopt(self, task: Task) -> None:
+    def adopt(self, task: Task, *, given_at: datetime | None = None) -> None:
         """Watch an attempt that an earlier server may have started; it is never run anew."""
         if (supervisor := self._supervisor) is not None:
-            supervisor.note(lambda: supervisor.adopt(task))
+            supervisor.note(lambda: supervisor.adopt(task, given_at))
 
     def cancel(self, key: str, *, grace_s: float = 5.0) -> None:
         """End the attempt's processes: ask, wait `grace_s`, kill. Unknown keys are fine."""

@@ -113,8 +113,8 @@ class TemplateLink:
         """
         try:
             data = self._socket.recv(REPORT.size + _TEXT_BYTES)
-        except ConnectionResetError:
-            return None
+        except ConnectionResetError:  # it left a request unread; its last reports still wait
+            data = self._socket.recv(REPORT.size + _TEXT_BYTES)
         if not data:
             return None
         kind, serial, value = REPORT.unpack_from(data)

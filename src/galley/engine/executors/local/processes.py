@@ -6,6 +6,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -84,6 +85,12 @@ def age_s(mark: Mark) -> float:
     """Seconds since the process started; only right for a process of this boot."""
     uptime_s = float(_read("/proc/uptime").split()[0])
     return max(0.0, uptime_s - mark.started / _TICKS_PER_S)
+
+
+def booted_at() -> datetime:
+    """When the machine started, by its present clock."""
+    uptime_s = float(_read("/proc/uptime").split()[0])
+    return datetime.fromtimestamp(time.time() - uptime_s, UTC)
 
 
 def thread_count() -> int:

@@ -80,6 +80,7 @@ def main(handle: int, generation: int, warm: Warm) -> int:
     a small step costs: this path is kept short on purpose.
     """
     os.setsid()
+    failpoint("shim.forked")
     task = _decode_task(_read_all(handle))
     mark = processes.mark_of(os.getpid())
     if mark is None or not claims.claim(task.folder, generation, mark):

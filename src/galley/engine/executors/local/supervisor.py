@@ -4,6 +4,7 @@ import itertools
 import os
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import structlog
@@ -96,11 +97,12 @@ class Supervisor:
         self._waiting.append(attempt)
         self._hand_out()
 
-    def adopt(self, task: Task) -> None:
+    def adopt(self, task: Task, given_at: datetime | None) -> None:
         """Find out what became of the attempt, and watch it if it lives."""
         if task.key in self._attempts:
             return
         attempt = Attempt.of(task, None)
+        attempt.claim_is_durable = given_at is not None and given_at > processes.booted_at()
         self._attempts[task.key] = attempt
         self._look_for(attempt)
 
@@ -179,7 +181,8 @@ class Supervisor:
         log.warning("fork_refused", key=attempt.key, why=why)
         attempt.refusals += 1
         if attempt.refusals >= _GIVE_UP_AFTER:
-            self._report_lost(attempt, f"no process could be started for the step: {why}")
+            why = f"no process could be started for the step: {why}"
+            self._report_lost(attempt, why, never_ran=True)
             return
         self._requeue(attempt)
         if "thread" in why:
@@ -247,7 +250,8 @@ class Supervisor:
         log.error("template_cannot_start", tries=self._faults, said=said)
         for attempt in list(self._waiting):
             if abandon(attempt):
-                self._report_lost(attempt, f"the local executor cannot start: {said}")
+                why = f"the local executor cannot start: {said}"
+                self._report_lost(attempt, why, never_ran=True)
         self._waiting.clear()
 
     # --- watching what the template does not watch
@@ -260,7 +264,7 @@ class Supervisor:
             self._report_lost(attempt, f"the attempt's folder cannot be read: {error}")
             return
         if claim is None:
-            self._report_lost(attempt, "the step's process was never started")
+            self._report_lost(attempt, "the step's process was never started", never_ran=True)
         elif processes.alive(claim.mark):
             self._watch(attempt, claim.mark)
         else:
@@ -354,7 +358,8 @@ class Supervisor:
         if outcome is not None:
             self._report_finished(attempt, outcome)
         else:
-            self._report_lost(attempt, ending.reason(status))
+            never_ran = ending.was_never_claimed(attempt)
+            self._report_lost(attempt, ending.reason(status), never_ran=never_ran)
 
     def _unwatch(self, attempt: Attempt) -> None:
         if attempt.watched is not None:
@@ -368,10 +373,13 @@ class Supervisor:
         self._events.finished(attempt.key, attempt.fence, outcome)
         self._hand_out()
 
-    def _report_lost(self, attempt: Attempt, reason: str) -> None:
+    def _report_lost(self, attempt: Attempt, reason: str, *, never_ran: bool = False) -> None:
+        """It left no result. `never_ran`: nobody claimed it, and nobody can any more."""
         self._forget(attempt)
         ending.write_last_line(attempt, reason, self._settings.log_limit_bytes)
-        self._events.lost(attempt.key, attempt.fence, reason)
+        is_certain = never_ran and attempt.claim_is_durable
+        tell = self._events.never_ran if is_certain else self._events.lost
+        tell(attempt.key, attempt.fence, reason)
         self._hand_out()
 
     def _forget(self, attempt: Attempt) -> None:
