@@ -168,22 +168,32 @@ def client_environment() -> dict[str, str]:
 
 @contextmanager
 def environment_file(values: Mapping[str, str]) -> Iterator[Path]:
-    """A private file of these variables, in memory where the system offers that.
+    """A private file of these variables (UTF-8), in memory where the system offers that.
 
     Raises:
-        StepError: a value has several lines, which such a file cannot hold.
+        StepError: a value holds what such a file, or an environment, cannot.
     """
-    for name, value in values.items():
-        if "\n" in value or "\r" in value:
-            raise StepError(
-                f"The environment variable {name} has several lines, which a container image"
-                " cannot be given. Pass it as a parameter, or write it to a file."
-            )
+    content = b"".join(_line_of(name, value) for name, value in values.items())
     with _private_folder() as folder:
         path = folder / "environment"
         path.touch(mode=_PRIVATE)
-        path.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+        path.write_bytes(content)
         yield path
+
+
+def _line_of(name: str, value: str) -> bytes:
+    if "\n" in value or "\r" in value:
+        fault = "has several lines, which a container image cannot be given"
+    elif "\0" in value:
+        fault = "holds the character NUL, which no environment can"
+    else:
+        try:
+            return f"{name}={value}\n".encode()
+        except UnicodeEncodeError:
+            fault = "is no valid text: it holds half of a character (a lone surrogate)"
+    raise StepError(
+        f"The environment variable {name} {fault}. Pass it as a parameter, or write it to a file."
+    )
 
 
 @contextmanager

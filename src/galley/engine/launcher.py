@@ -23,7 +23,7 @@ from galley.core.runs.live import LiveRun, LiveStep
 from galley.core.runs.logs import log_path
 from galley.core.runs.ports import Executor, RunWriter
 from galley.core.runs.states import AttemptState
-from galley.core.runs.task import Outcome, Task
+from galley.core.runs.task import Outcome, Task, storable
 from galley.engine.folders import Folders
 from galley.engine.runfacts import run_variables
 from galley.storage.blobs import BlobDamaged, BlobStore
@@ -122,6 +122,7 @@ class Launcher:
 
     def finished(self, key: str, fence: int, outcome: Outcome) -> None:
         """See `ports.ExecutorEvents`; staged files are stored before the ledger hears of them."""
+        outcome = storable(outcome)
         if outcome.staged:
             self._pool.submit(self._publish, key, fence, outcome)
         else:

@@ -170,9 +170,7 @@ def parse_form(text: bytes) -> dict[str, str]:
         raise Invalid("The form in the body is not valid UTF-8.") from None
     except ValueError as error:
         raise Invalid(f"The form in the body cannot be read: {error}.") from None
-    if any("\0" in name or "\0" in value for name, value in pairs):
-        raise Invalid("A field of the form in the body holds the character NUL.")
-    return dict(pairs)
+    return _without_nul(dict(pairs))
 
 
 async def _multipart(scope: Scope, raw: bytes) -> dict[str, str]:
@@ -183,7 +181,10 @@ async def _multipart(scope: Scope, raw: bytes) -> dict[str, str]:
     request = Request({**scope, "state": {}}, _replay(raw, None))
     try:
         async with request.form(max_files=0, max_fields=_MOST_FIELDS) as form:
-            return {name: value for name, value in form.multi_items() if isinstance(value, str)}
+            items = form.multi_items()
+            return _without_nul({name: text for name, text in items if isinstance(text, str)})
+    except Invalid:
+        raise
     except (MultiPartException, UnicodeDecodeError, KeyError) as error:
         raise Invalid(f"The multipart form in the body cannot be read: {error}") from None
     except Exception as error:
@@ -191,6 +192,12 @@ async def _multipart(scope: Scope, raw: bytes) -> dict[str, str]:
             reason = getattr(error, "detail", "")
             raise Invalid(f"The multipart form in the body cannot be read: {reason}") from None
         raise
+
+
+def _without_nul(fields: dict[str, str]) -> dict[str, str]:
+    if any("\0" in name or "\0" in value for name, value in fields.items()):
+        raise Invalid("A field of the form in the body holds the character NUL.")
+    return fields
 
 
 def _refuse_deep(text: bytes, depth: int) -> None:

@@ -253,6 +253,14 @@ def test_an_executor_hears_when_an_attempt_was_given_unless_a_process_was_seen(
     assert bench.recorder.sent == [msg.Lost(7, 3, "no claim", never_ran=True)]
 
 
+def test_an_outcome_of_any_executor_comes_to_the_ledger_as_text_that_it_can_keep(
+    bench: Bench,
+) -> None:
+    bench.launcher.finished("7", 3, Outcome(state="failed", reason="a\0b", exports={"x": "\0"}))
+    (told,) = bench.recorder.sent
+    assert (told.outcome.reason, told.outcome.exports) == ("a\ufffdb", {"x": "\ufffd"})
+
+
 def test_results_are_stored_before_the_ledger_hears_of_them(bench: Bench, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text("fine")

@@ -76,6 +76,16 @@ def test_a_multipart_form_gives_its_text_fields(client: TestClient) -> None:
     assert client.post("/", content=body, headers=broken).status_code == 400
 
 
+@pytest.mark.parametrize(("name", "text"), [("a", "x\0y"), ("a", "\0"), ("a%00", "x")])
+def test_a_multipart_field_holds_no_nul(client: TestClient, name: str, text: str) -> None:
+    head = f'--b0\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.replace("%00", "\0")
+    label = {"content-type": "multipart/form-data; boundary=b0"}
+    answer = client.post("/", content=f"{head}{text}\r\n--b0--\r\n", headers=label)
+    assert answer.status_code == 400
+    if name == "a":
+        assert "NUL" in answer.text
+
+
 @pytest.mark.parametrize(
     ("raw", "hint"),
     [

@@ -11,6 +11,7 @@ MAX_DEPTH = 64
 _INTEGERS = range(-(2**63), 2**64)
 _LONGEST_INTEGER = 20
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def decode(content: bytes, file: str) -> str:
@@ -52,8 +53,8 @@ def parse_json(text: str, file: str) -> Any:
         raise SourceFault(file, _TOO_DEEP) from error
     if text.count("{") + text.count("[") > MAX_DEPTH and _is_deeper(document, MAX_DEPTH):
         raise SourceFault(file, _TOO_DEEP)
-    if "\\u" in text and _LONE_SURROGATE.search(json.dumps(document, ensure_ascii=False)):
-        raise SourceFault(file, "holds half of a surrogate pair; write the character itself.")
+    if "\\u" in text:
+        _refuse_unfit(document, file)
     return document
 
 
@@ -92,6 +93,15 @@ def _place(error: json.JSONDecodeError) -> str:
         f"line {error.lineno}, column {error.colno}: is no valid JSON ({error.msg}){near}."
         " Check quotes, commas and brackets there."
     )
+
+
+def _refuse_unfit(document: Any, file: str) -> None:
+    """Refuse the characters that only an escape can bring into JSON, and that nothing stores."""
+    plain = json.dumps(document, ensure_ascii=False)
+    if _LONE_SURROGATE.search(plain):
+        raise SourceFault(file, "holds half of a surrogate pair; write the character itself.")
+    if _NUL.search(plain):
+        raise SourceFault(file, "holds the character NUL (\\u0000); leave it out.")
 
 
 def _is_deeper(value: Any, left: int) -> bool:

@@ -1,11 +1,13 @@
 """What an executor is given to run one attempt, and what comes back from it."""
 
+import re
 from typing import Any
 
 import msgspec
 
 from galley.core.runs.plan import Environment, Limits
 
+_UNFIT = re.compile("[\0\ud800-\udfff]")
 MOST_RUNS = 100
 """How many earlier runs a check looks back on."""
 
@@ -103,3 +105,23 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     timings: dict[str, float] = {}
     usage: dict[str, float] = {}
     retryable: bool = True
+
+
+def storable(outcome: Outcome) -> Outcome:
+    """The outcome with what no database keeps (NUL, lone surrogates) shown as U+FFFD."""
+    try:
+        if b"\\u0000" not in msgspec.json.encode(outcome):
+            return outcome
+    except UnicodeEncodeError:
+        pass
+    return msgspec.convert(_cleaned(msgspec.to_builtins(outcome)), Outcome)
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return _UNFIT.sub("\N{REPLACEMENT CHARACTER}", value)
+    if isinstance(value, dict):
+        return {_cleaned(key): _cleaned(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_cleaned(item) for item in value]
+    return value

@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import msgspec
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from galley.core.errors import Invalid
 from galley.core.runs.plan import ScheduleSpec
 from galley.dialects.datakitchen.states import ALERT_EVENT
+from galley.wire.body import parse_json
 
 MAX_COUNT = 1000
 
@@ -25,11 +25,16 @@ def _object_from_text(value: Any) -> Any:
     if value is None or value == "":
         return {}
     if isinstance(value, str):
-        try:
-            return msgspec.json.decode(value)
-        except msgspec.DecodeError as error:
-            raise ValueError('must be an object, such as {"name": "value"}') from error
+        return _json_inside(value, 'an object, such as {"name": "value"}')
     return value
+
+
+def _json_inside(text: str, what: str) -> Any:
+    """The document of a JSON text that stands in a body; it is held to what bodies are."""
+    try:
+        return parse_json(text.encode())
+    except (Invalid, UnicodeEncodeError) as error:
+        raise ValueError(f"must be {what} ({error})") from error
 
 
 Variables = Annotated[dict[str, Any], BeforeValidator(_object_from_text)]
@@ -265,10 +270,7 @@ class NewOrder(Body):
     def _from_form(cls, value: Any) -> Any:
         """A form sends an object or a list as its JSON text."""
         if isinstance(value, str) and value.lstrip()[:1] in {"{", "["}:
-            try:
-                return msgspec.json.decode(value)
-            except msgspec.DecodeError:
-                return value
+            return _json_inside(value, "an object or a list, as JSON")
         return value
 
     @field_validator("source_date")

@@ -69,6 +69,22 @@ def test_a_start_that_is_no_moment_is_refused(start):
         order(schedule={"cron": "0 6 * * *", "start": start})
 
 
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        ({"parameters": '{"a": "\\u0000"}'}, "NUL"),
+        ({"infrastructure": '{"a": 1, "a": 2}'}, "twice"),
+        ({"schedule": '{"recurrence": "\\u0000"}'}, "NUL"),
+        ({"graph-setting": '[["a\\u0000"]]'}, "NUL"),
+        ({"graph-setting": "[" * 100 + "]" * 100}, "64 levels"),
+        ({"parameters": '"\ud800"'}, "surrogate"),
+    ],
+)
+def test_json_inside_a_text_is_held_to_what_bodies_are(sent, told):
+    with pytest.raises(ValidationError, match=told):
+        order(**sent)
+
+
 def test_parameters_of_a_form_are_json_text():
     assert order(parameters='{"a": "1"}').parameters == {"a": "1"}
     assert order(parameters="").parameters == order(parameters=None).parameters == {}

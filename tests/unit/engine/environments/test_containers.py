@@ -1,3 +1,5 @@
+import locale
+
 import pytest
 
 from galley.core.runs.plan import Environment, Limits
@@ -53,6 +55,33 @@ def wanted(tmp_path, **more):
         "limits": Limits(), "network": True,
     }  # fmt: skip
     return ContainerRun(**{**known, **more})
+
+
+def test_variables_reach_a_container_as_utf8_whatever_the_locale():
+    now = locale.setlocale(locale.LC_CTYPE)
+    locale.setlocale(locale.LC_CTYPE, "C")
+    try:
+        check_the_file()
+    finally:
+        locale.setlocale(locale.LC_CTYPE, now)
+
+
+def check_the_file():
+    with containers.environment_file({"A": "Zürich", "B": ""}) as path:
+        assert path.read_bytes() == "A=Zürich\nB=\n".encode()
+        assert path.stat().st_mode & 0o077 == 0
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [("a\nb", "several lines"), ("a\0b", "NUL"), ("a\udcff", "surrogate")]
+)
+def test_what_no_environment_holds_is_refused_by_name(value, told):
+    with (
+        pytest.raises(StepError, match=f"PLACE .*{told}"),
+        containers.environment_file({"PLACE": value}),
+    ):
+        pass
 
 
 def test_a_command_has_walls_and_no_values(tmp_path):

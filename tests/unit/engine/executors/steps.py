@@ -50,6 +50,16 @@ def do_reveal(task, console):
     )
 
 
+def do_spoil(task, console):
+    check = CheckResult(name="c\0", status="failed", action="log", text="got \udcff")
+    return Outcome(
+        state="failed",
+        reason="no file a\0b\ud800c",
+        exports={"x\0": ["\\u0000", "\0"]},
+        checks=(check,),
+    )
+
+
 def do_raise(task, console, kind):
     if kind == "invalid":
         raise Invalid("The key `x` is missing in f.json.")

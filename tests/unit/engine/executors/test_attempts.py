@@ -72,6 +72,14 @@ def test_a_traceback_goes_to_the_log_only(bench):
     assert "E Traceback (most recent call last):" in bench.log()
 
 
+@pytest.mark.parametrize("secrets", [{}, {"vault://one": "a secret"}])
+def test_what_no_database_keeps_is_shown_as_a_box(bench, secrets):
+    outcome = bench.run("spoil", secrets=secrets)
+    assert outcome.reason == "no file a\ufffdb\ufffdc"
+    assert outcome.exports == {"x\ufffd": ["\\u0000", "\ufffd"]}
+    assert (outcome.checks[0].name, outcome.checks[0].text) == ("c\ufffd", "got \ufffd")
+
+
 def test_secrets_reach_the_step_and_nothing_else(bench):
     secret = "s3cret/with+signs\nand a second line"
     outcome = bench.run("reveal", secrets={"vault://one": secret})

@@ -51,8 +51,11 @@ class Section:
         value = self.raw(*keys)
         if value is None:
             return default
-        if isinstance(value, str):
+        if isinstance(value, str) and "\0" not in value:
             return value
+        if isinstance(value, str):
+            self.fault("holds the character NUL; leave it out.", keys[0])
+            return default
         if isinstance(value, int | float) and not isinstance(value, bool):
             return str(value)
         self.fault(f"is a {kind_of(value)}; write a text.", keys[0])

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from galley.core.errors import ErrorKind, GalleyError
-from galley.core.runs.task import Outcome, Task
+from galley.core.runs.task import Outcome, Task, storable
 from galley.engine.executors.local import claims, messages, processes
 from galley.engine.executors.local import limits as limiting
 from galley.engine.executors.local.console import ShimConsole
@@ -234,7 +234,7 @@ class _Shim:
                 self._watch.note(limiting.MEMORY)
             reason = self._watch.explain(reason)
         outcome = msgspec.structs.replace(outcome, reason=reason, usage=self._usage(outcome))
-        return _without_secrets(outcome, self._masker)
+        return _without_secrets(storable(outcome), self._masker)
 
     def _usage(self, outcome: Outcome) -> dict[str, float]:
         """Seconds of processor and wall time, and MB of memory at the peak, programs included."""
