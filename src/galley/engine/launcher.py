@@ -6,7 +6,6 @@ the attempt's end.
 """
 
 import os
-import shutil
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from galley.core.runs.states import AttemptState
 from galley.core.runs.task import Outcome, Task, storable
 from galley.engine.folders import Folders
 from galley.engine.runfacts import run_variables
+from galley.kit.files import delete_folder
 from galley.storage.blobs import BlobDamaged, BlobStore
 from galley.storage.git import GitStore
 
@@ -277,5 +277,9 @@ def _is_fresh(tree: str | None) -> bool:
 
 
 def _remove_folders(folders: list[Path]) -> None:
+    """Delete a removed run's folders; the sweeper goes on with what is left of them."""
     for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            delete_folder(folder)
+        except OSError as error:
+            log.warning("not_deleted", folder=str(folder), error=str(error))

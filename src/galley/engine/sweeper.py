@@ -1,7 +1,5 @@
 """Retention and tidiness: removes what settings no longer keep, and what crashes left behind."""
 
-import contextlib
-import shutil
 import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -17,6 +15,7 @@ from galley.core.runs.ports import RunWriter
 from galley.core.runs.states import RUN_FINAL, OrderState
 from galley.engine.folders import Folders
 from galley.kit.clock import Clock
+from galley.kit.files import DOOMED, delete_folder
 from galley.storage.blobs import BlobStore
 from galley.storage.db import Database
 
@@ -72,6 +71,7 @@ class Sweeper:
         """Remove old orders, runs of living ones, and files that nobody needs; how many."""
         gone = self._sweep_rows() if self._keep_days is not None else 0
         gone += self._sweep_runs_folders() + self._sweep_work() + self._sweep_trees()
+        gone += self._sweep_doomed()
         return gone + self._sweep_blobs()
 
     def _sweep_rows(self) -> int:
@@ -119,6 +119,13 @@ class Sweeper:
         """Delete checked-out trees that no step used for a week; they are made again at need."""
         before = (self._clock.now() - _UNUSED_TREE).timestamp()
         return _delete(tree for tree in _children(self._folders.trees) if _age(tree) < before)
+
+    def _sweep_doomed(self) -> int:
+        """Go on with folders whose deletion a crash interrupted."""
+        folders = self._folders
+        bases = (folders.logs, folders.attempts, folders.work, folders.trees)
+        found = (path for base in bases for path in _children(base))
+        return _delete(path for path in found if path.name.startswith(DOOMED))
 
     def _sweep_blobs(self) -> int:
         """Delete blobs that no artefact names, and half-written ones."""
@@ -171,11 +178,13 @@ def _age(path: Path) -> float:
 
 
 def _delete(folders: Iterable[Path]) -> int:
-    """Delete folders, each under another name first, so that none ever looks whole but is not."""
-    gone = list(folders)
-    for folder in gone:
-        doomed = folder.with_name(f".gone-{folder.name}")
-        with contextlib.suppress(OSError):
-            folder.rename(doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
-    return len(gone)
+    """Delete folders; how many are gone. What cannot be deleted is tried again next time."""
+    gone = 0
+    for folder in folders:
+        try:
+            delete_folder(folder)
+        except OSError as error:
+            log.warning("not_deleted", folder=str(folder), error=str(error))
+        else:
+            gone += 1
+    return gone

@@ -1,11 +1,18 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear, and go, whole or not at all."""
 
 import os
+import secrets
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from galley.kit.failpoints import failpoint
 
 TEMPORARY = ".tmp-"
 """How names of folders begin that are not finished; a sweep may remove them."""
+DOOMED = ".gone-"
+"""How names of folders begin that are being deleted; a sweep goes on with them."""
 
 
 def fsync_folder(folder: Path) -> None:
@@ -47,6 +54,33 @@ def discard(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def delete_folder(folder: Path) -> None:
+    """Delete a folder, under another name first, so that it never looks whole but is not.
+
+    What a crash leaves over has a name that begins with DOOMED; deleting that goes on with it.
+
+    Raises:
+        OSError: some of it could not be deleted; the rest is gone.
+    """
+    doomed = folder
+    if not folder.name.startswith(DOOMED):
+        doomed = folder.with_name(f"{DOOMED}{folder.name}-{secrets.token_hex(4)}")
+        try:
+            folder.rename(doomed)
+        except FileNotFoundError:
+            return
+        failpoint("files.doomed")
+    faults: list[OSError] = []
+
+    def note(_act: Callable[..., Any], _path: str, fault: Any) -> None:
+        if not isinstance(fault[1], FileNotFoundError):
+            faults.append(fault[1])
+
+    shutil.rmtree(doomed, onerror=note)
+    if faults:
+        raise faults[0]
 
 
 def rename_or_discard(temporary: Path, final: Path) -> None:

@@ -17,6 +17,7 @@ from galley.core.runs.states import AttemptState, StepState
 from galley.core.runs.task import Outcome, Staged, Task
 from galley.engine.folders import Folders
 from galley.engine.launcher import Launcher
+from galley.kit import files
 from galley.kit.ids import new_uid
 from galley.storage.blobs import LocalBlobs, sha256_of
 
@@ -259,6 +260,27 @@ def test_an_outcome_of_any_executor_comes_to_the_ledger_as_text_that_it_can_keep
     bench.launcher.finished("7", 3, Outcome(state="failed", reason="a\0b", exports={"x": "\0"}))
     (told,) = bench.recorder.sent
     assert (told.outcome.reason, told.outcome.exports) == ("a\ufffdb", {"x": "\ufffd"})
+
+
+def test_a_removed_run_s_folders_go_under_another_name_first(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = bench.folders
+    for base in (folders.logs, folders.attempts, folders.work):
+        (base / "2").mkdir()
+        (base / "2" / "file").touch()
+    seen: list[list[str]] = []
+
+    def look(_name: str) -> None:
+        bases = (folders.logs, folders.attempts)
+        seen.append(sorted(path.name[:7] for base in bases for path in base.iterdir()))
+
+    monkeypatch.setattr(files, "failpoint", look)
+    bench.launcher.remove(2)
+    bench.launcher.close()
+    assert seen == [[".gone-2", "2"], [".gone-2"]]
+    assert list(folders.logs.iterdir()) == list(folders.attempts.iterdir()) == []
+    assert (folders.work / "2").exists()
 
 
 def test_results_are_stored_before_the_ledger_hears_of_them(bench: Bench, tmp_path: Path) -> None:

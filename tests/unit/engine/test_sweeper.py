@@ -13,10 +13,13 @@ from galley.core.runs import messages as msg
 from galley.core.runs import models
 from galley.core.runs.plan import ScheduleSpec
 from galley.core.runs.task import Outcome, Staged
+from galley.engine import sweeper
 from galley.engine.folders import Folders
 from galley.engine.sweeper import Sweeper
 from galley.engine.writer import Writer
+from galley.kit import files
 from galley.kit.clock import ManualClock
+from galley.kit.files import delete_folder
 from galley.kit.ids import new_uid
 from galley.storage.blobs import LocalBlobs
 from galley.storage.db import Database
@@ -156,6 +159,46 @@ def test_trees_that_no_step_used_for_a_week_go(bench: Bench) -> None:
         os.utime(tree, (at, at))
     bench.sweeper().sweep()
     assert [tree.name for tree in bench.folders.trees.iterdir()] == ["used"]
+
+
+def test_a_deletion_that_a_crash_interrupted_goes_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = bench.run()
+    folders = bench.folders
+    for base in (folders.logs, folders.attempts, folders.work, folders.trees):
+        (base / "99").mkdir()
+        (base / "99" / "half").write_text("left")
+        (base / ".gone-98").mkdir()
+    with monkeypatch.context() as crash:
+        crash.setattr(files, "failpoint", _crash)
+        for base in (folders.logs, folders.attempts, folders.work, folders.trees):
+            with pytest.raises(SystemError):
+                delete_folder(base / "99")
+    assert bench.sweeper().sweep() == 8
+    for base in (folders.logs, folders.attempts, folders.work):
+        assert [path.name for path in base.iterdir()] == [str(kept)]
+    assert list(folders.trees.iterdir()) == []
+
+
+def test_what_cannot_be_deleted_is_told_and_hinders_nothing_else(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (97, 98, 99):
+        (bench.folders.logs / str(number)).mkdir()
+
+    def delete(folder: Path) -> None:
+        if folder.name == "98":
+            raise OSError(13, "Permission denied", str(folder))
+        delete_folder(folder)
+
+    monkeypatch.setattr(sweeper, "delete_folder", delete)
+    assert bench.sweeper().sweep() == 2
+    assert [path.name for path in bench.folders.logs.iterdir()] == ["98"]
+
+
+def _crash(_name: str) -> None:
+    raise SystemError
 
 
 def _move_to(clock: ManualClock, start: datetime, *, days: int) -> None:
