@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,16 @@ class Sweeper:
         return gone + self._sweep_blobs()
 
     def _sweep_rows(self) -> int:
+        """Remove what is old, one batch after another while they are full."""
+        gone = 0
+        while not self._stop.is_set():
+            found = self._sweep_batch()
+            gone += found
+            if found < _BATCH:
+                break
+        return gone
+
+    def _sweep_batch(self) -> int:
         before = self._clock.now() - timedelta(days=self._keep_days or 0)
         orders, runs = models.orders.c, models.runs.c
         with self._database.reading() as session:
@@ -130,13 +141,24 @@ class Sweeper:
     def _sweep_blobs(self) -> int:
         """Delete blobs that no artefact names, and half-written ones."""
         before = self._clock.now() - _LOOSE_BLOB
-        old = {
-            blob.sha256 for blob in self._blobs.list() if blob.modified_at.astimezone(UTC) < before
-        }
-        loose = old - self._among(models.artifacts.c.sha256, old)
-        for sha256 in loose:
-            self._blobs.delete(sha256)
-        return len(loose) + self._blobs.sweep(now=self._clock.now())
+        gone = self._blobs.sweep(now=self._clock.now())
+        old = (blob.sha256 for blob in self._blobs.list() if blob.modified_at < before)
+        while some := set(islice(old, _BATCH)):
+            loose = some - self._named(some)
+            gone += sum(self._delete_blob(sha256, before) for sha256 in loose)
+        return gone
+
+    def _delete_blob(self, sha256: str, before: datetime) -> bool:
+        """Delete a loose blob, unless a run published the same content since that was looked up.
+
+        One whose row is not written yet has put the blob, so that it is not old any more.
+        """
+        if self._named({sha256}):
+            return False
+        return self._blobs.delete_old(sha256, before=before)
+
+    def _named(self, hashes: set[str]) -> set[str]:
+        return self._among(models.artifacts.c.sha256, hashes)
 
     def _among(self, column: Any, values: set[Any], *where: Any) -> set[Any]:
         """Which of the values are in the column (of rows that fulfil the rest)."""

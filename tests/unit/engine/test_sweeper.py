@@ -151,6 +151,39 @@ def test_blobs_that_nothing_names_go_after_two_days(bench: Bench) -> None:
     assert not bench.blobs.exists(loose)
 
 
+def test_a_blob_that_a_run_publishes_during_the_sweep_stays(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again, recorded = bench.blobs.put(b"again"), bench.blobs.put(b"recorded")
+    _move_to(bench.clock, max(blob.modified_at for blob in bench.blobs.list()), days=3)
+    looked_up = Sweeper._named
+
+    def publish(self: Sweeper, hashes: set[str]) -> set[str]:
+        """Right after the sweep has asked what is named, a run publishes."""
+        named = looked_up(self, hashes)
+        if len(hashes) == 2:
+            bench.run(blob=recorded)
+            at = bench.clock.now().timestamp()
+            os.utime(bench.blobs.path_of(again), (at, at))
+        return named
+
+    monkeypatch.setattr(Sweeper, "_named", publish)
+    bench.sweeper(keep_days=None).sweep()
+    assert bench.blobs.exists(again)
+    assert bench.blobs.exists(recorded)
+
+
+def test_a_sweep_goes_on_while_there_is_more_than_one_batch(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper, "_BATCH", 2)
+    for _ in range(5):
+        bench.run()
+    bench.later(days=31)
+    bench.sweeper().sweep()
+    assert bench.run_ids() == []
+
+
 def test_trees_that_no_step_used_for_a_week_go(bench: Bench) -> None:
     old, used = bench.folders.trees / "old", bench.folders.trees / "used"
     for tree, days in ((old, 8), (used, 1)):

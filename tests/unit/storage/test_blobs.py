@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,10 +16,13 @@ import pytest
 from galley.storage.blobs import (
     BlobDamaged,
     BlobMissing,
+    BlobsAway,
     BlobStore,
     LocalBlobs,
     S3Blobs,
     blob_store,
+    local,
+    s3,
     sha256_of,
 )
 
@@ -156,6 +159,106 @@ def test_damage_in_the_bucket_is_noticed(s3_endpoint: str, tmp_path: Path) -> No
         blobs.read(sha256)
 
 
+def test_an_old_blob_goes_unless_it_was_put_again(blobs: BlobStore) -> None:
+    sha256 = blobs.put(b"x")
+    (info,) = blobs.list()
+    assert blobs.delete_old(sha256, before=info.modified_at) is False
+    assert blobs.read(sha256) == b"x"
+    later = info.modified_at + timedelta(days=1)
+    assert blobs.delete_old(sha256, before=later) is True
+    assert blobs.delete_old(sha256, before=later) is False
+    assert list(blobs.list()) == []
+
+
+def test_a_blob_that_is_put_while_it_is_set_aside_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = LocalBlobs(tmp_path)
+    sha256 = blobs.put(b"x")
+    long_ago = datetime.now(UTC) - timedelta(days=9)
+    before = long_ago + timedelta(days=2)
+    for meanwhile in ("touched", "written"):
+        os.utime(blobs.path_of(sha256), (long_ago.timestamp(),) * 2)
+
+        def put(name: str, how: str = meanwhile) -> None:
+            if name != "blobs.set_aside":
+                return
+            if how == "touched":
+                os.utime(blobs.path_of(sha256).with_name(f"old-{sha256}"))
+            else:
+                blobs.put(b"x")
+
+        monkeypatch.setattr(local, "failpoint", put)
+        assert blobs.delete_old(sha256, before=before) is (meanwhile == "written")
+        monkeypatch.undo()
+        assert blobs.read(sha256) == b"x"
+
+
+def test_a_bucket_gets_a_blob_again_before_it_counts_as_old(
+    s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_bucket(s3_endpoint, "again")
+    blobs = S3Blobs("s3://again", s3_options(s3_endpoint))
+    sent: list[str] = []
+    monkeypatch.setattr(s3, "failpoint", sent.append)
+    path = tmp_path / "x"
+    path.write_bytes(b"x")
+    for _ in range(2):
+        blobs.put_file(path, sha256_of(path))
+    assert sent == ["blobs.sent"]
+    monkeypatch.setattr(s3, "_FRESH", timedelta(0))
+    blobs.put_file(path, blobs.put(b"x"))
+    assert sent == ["blobs.sent"] * 3
+
+
+def test_a_service_that_does_not_answer_is_named_and_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(s3._RETRIES, "max_retries", 0)
+    blobs = S3Blobs("s3://bucket/prefix", s3_options("http://127.0.0.1:9"))
+    path = tmp_path / "x"
+    path.write_bytes(b"x")
+    calls: list[Callable[[], object]] = [
+        lambda: blobs.put(b"x"),
+        lambda: blobs.put_file(path, sha256_of(path)),
+        lambda: blobs.read(ABSENT),
+        lambda: blobs.open(ABSENT),
+        lambda: blobs.exists(ABSENT),
+        lambda: blobs.delete(ABSENT),
+        lambda: blobs.delete_old(ABSENT, before=datetime.now(UTC)),
+        lambda: list(blobs.list()),
+    ]
+    for call in calls:
+        with pytest.raises(BlobsAway, match=r"s3://bucket/prefix cannot be used: .*127\.0\.0\.1:9"):
+            call()
+
+
+def test_a_bucket_that_is_not_there_is_named(s3_endpoint: str) -> None:
+    blobs = S3Blobs("s3://nowhere", s3_options(s3_endpoint))
+    with pytest.raises(BlobsAway, match="no bucket s3://nowhere"):
+        blobs.put(b"x")
+    with pytest.raises(BlobsAway, match="NoSuchBucket"):
+        list(blobs.list())
+
+
+def test_a_service_that_goes_while_a_blob_is_read_is_named(
+    s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_bucket(s3_endpoint, "going")
+    blobs = S3Blobs("s3://going", s3_options(s3_endpoint))
+    with blobs.open(blobs.put(b"hello")) as file:
+
+        class Gone:
+            def read(self, _count: int) -> bytes:
+                raise blobs._faults("connection lost")
+
+            def close(self) -> None: ...
+
+        monkeypatch.setattr(file.raw, "_reader", Gone())  # type: ignore[attr-defined]
+        with pytest.raises(BlobsAway, match="connection lost"):
+            file.read()
+
+
 def test_other_addresses_are_refused() -> None:
     with pytest.raises(ValueError, match="s3://bucket/prefix"):
         blob_store("ftp://somewhere")
@@ -184,3 +287,13 @@ def test_a_kill_leaves_a_whole_blob_or_none(tmp_path: Path, point: str, there: b
     assert blobs.sweep(now=now) == 0
     assert blobs.sweep(now=now + timedelta(days=2)) == int(not there)
     assert blobs.read(blobs.put(b"content")) == b"content"
+
+
+def test_a_blob_that_a_killed_sweeper_set_aside_comes_back(tmp_path: Path) -> None:
+    blobs = LocalBlobs(tmp_path)
+    sha256 = blobs.put(b"x")
+    path = blobs.path_of(sha256)
+    path.rename(path.with_name(f"old-{sha256}"))
+    assert not blobs.exists(sha256)
+    assert blobs.sweep(now=datetime.now(UTC)) == 0
+    assert blobs.read(sha256) == b"x"

@@ -194,6 +194,7 @@ artifacts = Table(
     Column("media_type", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Index(None, "run_id", "name"),
+    Index(None, "sha256"),
 )
 
 events = Table(

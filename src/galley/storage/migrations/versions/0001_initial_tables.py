@@ -497,6 +497,7 @@ def upgrade() -> None:
         batch_op.create_index(
             batch_op.f("ix_artifact_run_id_name"), ["run_id", "name"], unique=False
         )
+        batch_op.create_index(batch_op.f("ix_artifact_sha256"), ["sha256"], unique=False)
 
     op.create_table(
         "check_result",
