@@ -21,7 +21,7 @@ from galley.engine.sandbox import unavailable_because
 from galley.kit.clock import clock_from_environment
 from galley.settings import Settings
 from galley.storage import migrations
-from galley.storage.blobs import BlobDamaged, BlobStore, LocalBlobs, blob_store
+from galley.storage.blobs import BlobDamaged, BlobsAway, BlobStore, LocalBlobs, blob_store
 from galley.storage.db import Database, platform_note
 from galley.storage.dump import sqlite_fault
 from galley.storage.git import GitFailed, GitStore
@@ -253,6 +253,14 @@ def _kitchens(patient: _Patient) -> Iterator[Finding]:
 
 
 def _blobs(patient: _Patient) -> Iterator[Finding]:
+    try:
+        yield from _examine_blobs(patient)
+    except BlobsAway as error:
+        cure = "see that the service runs, that the bucket is there, and the key in AWS_... fits"
+        yield Finding(FAULT, "blobs", str(error), cure)
+
+
+def _examine_blobs(patient: _Patient) -> Iterator[Finding]:
     blobs = blob_store(patient.settings.blobs_address)
     sizes = {info.sha256: info.size_bytes for info in blobs.list()}
     asked = sa.select(artifacts.c.sha256, artifacts.c.size_bytes).distinct()

@@ -1,8 +1,8 @@
 """Carries out what the writer decided: hands attempts to executors with all that they need.
 
-What is quick happens in the writer's thread; looking up secrets and the history of checks, checking
-out a source tree and storing staged files happen in a small pool, and failures there come back as
-the attempt's end.
+What is quick happens in the writer's thread; looking up secrets and the history of checks and
+checking out a source tree happen in a small pool, and failures there come back as the attempt's
+end.
 """
 
 import os
@@ -24,9 +24,10 @@ from galley.core.runs.ports import Executor, RunWriter
 from galley.core.runs.states import AttemptState
 from galley.core.runs.task import Outcome, Task, storable
 from galley.engine.folders import Folders
+from galley.engine.publishing import Publisher
 from galley.engine.runfacts import run_variables
 from galley.kit.files import delete_folder
-from galley.storage.blobs import BlobDamaged, BlobStore
+from galley.storage.blobs import BlobStore
 from galley.storage.git import GitStore
 
 log = structlog.get_logger("galley.launcher")
@@ -62,7 +63,6 @@ class Launcher:
         self._executors = executors
         self._folders = folders
         self._repositories = repositories
-        self._blobs = blobs
         self._secrets = secrets
         self._history = history
         self._roots = (str(folders.files), *roots)
@@ -70,6 +70,7 @@ class Launcher:
         self._reschedule = reschedule
         self._is_remote = is_remote
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="galley-launcher")
+        self._publisher = Publisher(blobs, self._report)
         self._lock = threading.Lock()
         self._preparing: set[str] = set()
         self._killed: set[str] = set()
@@ -77,6 +78,7 @@ class Launcher:
     def close(self) -> None:
         """Let what is under way end."""
         self._pool.shutdown(wait=True, cancel_futures=False)
+        self._publisher.close()
 
     def start(self, run: LiveRun, step: LiveStep) -> None:
         """Hand the attempt over; see `writer.Acts`."""
@@ -124,9 +126,12 @@ class Launcher:
         """See `ports.ExecutorEvents`; staged files are stored before the ledger hears of them."""
         outcome = storable(outcome)
         if outcome.staged:
-            self._pool.submit(self._publish, key, fence, outcome)
+            self._publisher.publish(key, fence, outcome)
         else:
-            self._writer.send(msg.Finished(int(key), fence, outcome))
+            self._report(key, fence, outcome)
+
+    def _report(self, key: str, fence: int, outcome: Outcome) -> None:
+        self._writer.send(msg.Finished(int(key), fence, outcome))
 
     def lost(self, key: str, fence: int, reason: str) -> None:
         """See `ports.ExecutorEvents`."""
@@ -212,28 +217,6 @@ class Launcher:
     def _refuse(self, task: Task, reason: str, *, retryable: bool = True) -> None:
         outcome = Outcome(state="failed", reason=reason, retryable=retryable)
         self._writer.send(msg.Finished(int(task.key), task.fence, outcome))
-
-    def _publish(self, key: str, fence: int, outcome: Outcome) -> None:
-        """Move staged files into the blob store, then report; a changed file fails the step."""
-        try:
-            for staged in outcome.staged:
-                self._blobs.put_file(Path(staged.path), staged.sha256)
-        except (OSError, GalleyError, BlobDamaged) as error:
-            outcome = msgspec.structs.replace(
-                outcome,
-                state="failed",
-                staged=(),
-                reason=f"The result {staged.name} could not be stored: {error}",
-            )
-        except Exception:
-            log.exception("publish_failed", key=key)
-            outcome = msgspec.structs.replace(
-                outcome,
-                state="failed",
-                staged=(),
-                reason="Its results could not be stored; see the server's log.",
-            )
-        self._writer.send(msg.Finished(int(key), fence, outcome))
 
     def _task(self, run: LiveRun, step: LiveStep) -> Task:
         source, attempt, planned = run.plan.source, step.attempt, step.plan

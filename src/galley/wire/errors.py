@@ -24,6 +24,7 @@ from galley.core.errors import (
     TooLarge,
     Unavailable,
 )
+from galley.storage.blobs import BlobsAway
 from galley.storage.db import is_connection_lost, is_disk_full
 from galley.wire.call import call_of
 
@@ -85,10 +86,16 @@ def render_plain(error: GalleyError) -> Response:
 
 def storage_error(error: BaseException) -> GalleyError | None:
     """What a failure of database or disk means to the caller; None for anything else."""
-    if not isinstance(error, SQLAlchemyError | OSError):
-        return None
-    if is_disk_full(error):
+    if isinstance(error, BlobsAway):
+        return Unavailable(
+            "The store of results does not answer; try again shortly.", retry_after_s=30
+        )
+    if isinstance(error, SQLAlchemyError | OSError) and is_disk_full(error):
         return NoSpace("The server's disk is full; nothing was kept.", retry_after_s=30)
+    return _database_error(error)
+
+
+def _database_error(error: BaseException) -> GalleyError | None:
     if isinstance(error, IntegrityError):
         return Conflict("Somebody else made the same change first; read it and try again.")
     if isinstance(error, DataError):

@@ -25,6 +25,7 @@ from galley.core.runs.models import artifacts, orders, outbox, plans, runs
 from galley.core.secrets.operations import put_secret
 from galley.settings import Settings
 from galley.storage import migrations
+from galley.storage.blobs import BlobsAway, LocalBlobs
 from galley.storage.db import Database
 
 
@@ -235,6 +236,18 @@ def test_lost_and_damaged_blobs_are_found(installation: Installation) -> None:
     (fault,) = installation.faults()
     assert "1 blobs are missing" in fault
     assert "copy them from a backup" in fault
+
+
+def test_a_blob_store_that_is_away_is_found(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_self: LocalBlobs) -> None:
+        raise BlobsAway("The blob store s3://b cannot be used: connection refused")
+
+    monkeypatch.setattr(LocalBlobs, "list", away)
+    (fault,) = installation.faults()
+    assert "connection refused" in fault
+    assert "the bucket is there" in fault
 
 
 def test_a_changed_audit_entry_is_found(installation: Installation) -> None:

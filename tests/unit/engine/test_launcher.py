@@ -15,11 +15,13 @@ from galley.core.runs.live import LiveAttempt, LiveRun, LiveStep
 from galley.core.runs.plan import Limits, Plan, Source, StepPlan
 from galley.core.runs.states import AttemptState, StepState
 from galley.core.runs.task import Outcome, Staged, Task
+from galley.engine import publishing
 from galley.engine.folders import Folders
 from galley.engine.launcher import Launcher
+from galley.engine.publishing import Publisher
 from galley.kit import files
 from galley.kit.ids import new_uid
-from galley.storage.blobs import LocalBlobs, sha256_of
+from galley.storage.blobs import BlobsAway, LocalBlobs, sha256_of
 
 WAIT_S = 20
 
@@ -292,6 +294,55 @@ def test_results_are_stored_before_the_ledger_hears_of_them(bench: Bench, tmp_pa
     assert bench.recorder.heard.wait(WAIT_S)
     assert bench.recorder.sent[0].outcome.staged == (staged,)
     assert bench.blobs.read(sha256) == b"fine"
+
+
+class Flaky:
+    """A store that is away for the first calls."""
+
+    def __init__(self, blobs: LocalBlobs, failures: int) -> None:
+        self.blobs, self.failures = blobs, failures
+        self.was_asked = threading.Event()
+
+    def put_file(self, path: Path, sha256: str) -> None:
+        self.was_asked.set()
+        if self.failures > 0:
+            self.failures -= 1
+            raise BlobsAway("The blob store s3://b cannot be used: connection refused")
+        self.blobs.put_file(path, sha256)
+
+
+@pytest.mark.parametrize(("failures", "state"), [(2, "succeeded"), (3, "failed")])
+def test_a_store_that_is_away_is_tried_again_before_the_step_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int, state: str
+) -> None:
+    monkeypatch.setattr(publishing, "PAUSES_S", (0.01, 0.01))
+    heard: Future[Outcome] = Future()
+    store = Flaky(LocalBlobs(tmp_path / "blobs"), failures)
+    publisher = Publisher(store, lambda *told: heard.set_result(told[2]))  # type: ignore[arg-type]
+    publisher.publish("7", 3, _staging(tmp_path))
+    outcome = heard.result(WAIT_S)
+    publisher.close()
+    assert (outcome.state, outcome.retryable) == (state, True)
+    assert ("connection refused" in outcome.reason) is (state == "failed")
+    assert bool(outcome.staged) is (state == "succeeded")
+
+
+def test_a_publication_that_a_stop_interrupts_is_left_to_the_next_server(tmp_path: Path) -> None:
+    told: list[Any] = []
+    store = Flaky(LocalBlobs(tmp_path / "blobs"), 100)
+    publisher = Publisher(store, lambda *more: told.append(more))  # type: ignore[arg-type]
+    publisher.publish("7", 3, _staging(tmp_path))
+    assert store.was_asked.wait(WAIT_S)
+    publisher.close()
+    assert told == []
+
+
+def _staging(folder: Path) -> Outcome:
+    path = folder / "report.html"
+    path.write_text("fine")
+    return Outcome(
+        state="succeeded", staged=(Staged("report.html", str(path), sha256_of(path), 4),)
+    )
 
 
 def test_a_result_that_changed_meanwhile_fails_the_step(bench: Bench, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from galley.core.runs import messages as msg
 from galley.core.runs.states import RunState
 from galley.kit.ids import uuid_of
+from galley.storage.blobs import BlobsAway
 from galley.web import streams
 
 from . import samples
@@ -231,6 +232,27 @@ def test_artefacts_are_attachments_whatever_they_claim_to_be(world, ada):
     assert answer.headers["content-disposition"].startswith('attachment; filename="report.html"')
     assert answer.headers["content-security-policy"].startswith("sandbox")
     assert ada.get(f"/runs/{detail.run.uuid}/artifacts/999").status_code == 404
+
+
+def test_an_artefact_whose_content_is_lost_or_out_of_reach_is_told_before_it_begins(
+    world, ada, monkeypatch
+):
+    world.add_kitchen("production")
+    detail = samples.run_detail(RunState.SUCCEEDED)
+    artifact = dataclasses.replace(detail.artifacts[0], sha256="0" * 64, size_bytes=5)
+    world.add_run(dataclasses.replace(detail, artifacts=(artifact,)))
+    place = f"/runs/{detail.run.uuid}/artifacts/{artifact.id}"
+    answer = ada.get(place)
+    assert answer.status_code == 404
+    assert "report.html is lost" in answer.text
+
+    def away(_self, _sha256):
+        raise BlobsAway("The blob store s3://b cannot be used: refused")
+
+    monkeypatch.setattr(type(world.services.blobs), "exists", away)
+    answer = ada.get(place)
+    assert answer.status_code == 503
+    assert "store of results does not answer" in answer.text
 
 
 def finish(world, run):

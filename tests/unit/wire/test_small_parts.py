@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from galley.core.errors import Conflict, ErrorKind, Invalid, NoSpace, TooMany, Unavailable
 from galley.kit.clock import ManualClock
+from galley.storage.blobs import BlobsAway
 from galley.wire.errors import STATUS, ErrorTable, describe_validation, storage_error
 from galley.wire.health import make_health_app
 from galley.wire.limits import KnownCredentials, RateLimiter
@@ -154,6 +155,7 @@ def test_every_kind_of_error_has_a_status() -> None:
         (OSError(28, "No space left on device"), NoSpace),
         (DataError("x", {}, Exception("out of range")), Invalid),
         (PoolTimeout("no connection is free"), Unavailable),
+        (BlobsAway("The blob store s3://b cannot be used: refused"), Unavailable),
     ],
 )
 def test_failures_of_storage_have_a_meaning(error: Exception, kind: type) -> None:

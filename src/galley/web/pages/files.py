@@ -41,6 +41,8 @@ def get_artifact(visit: Visit, session: Session) -> Response:
     if found is None:
         raise NotFound(f"Run {detail.run.uuid} has no artefact {wanted}.")
     blobs = visit.services.blobs
+    if not blobs.exists(found.sha256):  # asked first: once the answer has begun it is too late
+        raise NotFound(f"The content of {found.name} is lost; ask the operator for a backup.")
     part = Part(found.size_bytes, lambda: blobs.open(found.sha256))
     return download(visit.request, [part], found.name, found.media_type)
 
