@@ -340,13 +340,16 @@ def _trimmed(request: CompileRequest) -> CompileRequest:
 
 
 def _cache_key(request: CompileRequest) -> str:
-    """Names everything that a plan depends on, except the present moment."""
+    """Names everything that a plan depends on, except the present moment.
+
+    Where there is a tree, its hash stands for the files.
+    """
     facts = {name: value for name, value in request.system.items() if name != "now"}
     names = (request.kind, request.project, request.tree, request.path, request.variation)
     digest = hashlib.sha256()
     head = (names, list(request.levels), facts, request.only_steps)
     digest.update(_encoded(head))
-    for path in sorted(request.files):
+    for path in () if request.tree else sorted(request.files):
         content = request.files[path]
         digest.update(f"{len(path)} {path} {len(content)} ".encode(errors="surrogatepass"))
         digest.update(content)

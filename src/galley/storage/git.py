@@ -10,6 +10,7 @@ from pathlib import Path
 
 from galley.kit.files import TEMPORARY, discard, rename_or_discard
 from galley.kit.paths import fault_of_path
+from galley.storage.gitcache import FileCache
 from galley.storage.gitprogram import GitFailed, run_git
 from galley.storage.gitrefs import BranchExists, BranchMoved, NotInRepository
 from galley.storage.gitrepository import PastCommit, Repository, author_line
@@ -34,6 +35,7 @@ class GitStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._known = FileCache()
 
     def create(self, project: str, default_branch: str = "master") -> "Repository":
         """Make an empty repository, whole or not at all; one that is there is left alone."""
@@ -44,7 +46,7 @@ class GitStore:
             head = f"--initial-branch={default_branch}"
             run_git(None, "init", "--quiet", "--bare", "--template=", head, str(temporary))
             rename_or_discard(temporary, folder)
-        return Repository(folder)
+        return Repository(folder, self._known)
 
     def exists(self, project: str) -> bool:
         """Whether the project has a repository."""
@@ -64,7 +66,7 @@ class GitStore:
         """
         if not self.exists(project):
             raise NotInRepository(f"project {project} has no repository")
-        return Repository(self._folder(project))
+        return Repository(self._folder(project), self._known)
 
     def sweep(self) -> int:
         """Remove what a killed process left half done; gives the number of things removed.

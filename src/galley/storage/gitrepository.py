@@ -16,6 +16,7 @@ from dulwich.objects import Blob, Commit, ObjectID
 from galley.kit.failpoints import failpoint
 from galley.kit.files import TEMPORARY, discard, rename_or_discard
 from galley.kit.paths import fault_of_path
+from galley.storage.gitcache import FileCache, Files
 from galley.storage.gitprogram import GitFailed, run_git
 from galley.storage.gitrefs import BranchExists, BranchMoved, NotInRepository, References
 from galley.storage.gittree import Entry, TreeEditor, find, plain_items, walk, write_loose
@@ -40,8 +41,9 @@ def author_line(name: str, email: str) -> str:
 class Repository:
     """One bare repository. Safe to use from several threads and processes at once."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, known: FileCache | None = None) -> None:
         self.folder = folder
+        self._known = known or FileCache()
         self._refs = References(folder)
 
     # Branches
@@ -175,16 +177,22 @@ class Repository:
                 raise NotInRepository(f"there is no file {path} at commit {commit}")
             return _blob(objects, found[1])
 
-    def read_files(self, commit: str, folder: str = "") -> dict[str, tuple[str, bytes]]:
+    def read_files(self, commit: str, folder: str = "") -> Files:
         """Git hash and content of every file below `folder`, by its path relative to it.
 
         Raises:
             NotInRepository: no such commit or folder.
         """
         with self.objects() as objects:
-            found = walk(objects, self._tree(objects, commit, folder))
-            files = [(entry, content) for entry, content in found if not entry.is_folder]
-        return {entry.path: (entry.sha, content) for entry, content in files}
+            tree = self._tree(objects, commit, folder)
+            return self._known.files(
+                tree,
+                lambda: {
+                    entry.path: (entry.sha, content)
+                    for entry, content in walk(objects, tree)
+                    if not entry.is_folder
+                },
+            )
 
     def read_folder(self, commit: str, folder: str = "") -> dict[str, bytes]:
         """The content of every file below `folder`, by its path relative to it.

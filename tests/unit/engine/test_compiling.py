@@ -1,3 +1,4 @@
+import hashlib
 import os
 import signal
 import threading
@@ -27,7 +28,7 @@ def wish(files: dict[str, bytes], variation: str = "variation1", **more: Any) ->
         "project": "main/recipes",
         "branch": "dev",
         "commit": "c1",
-        "tree": "t1",
+        "tree": hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest(),
         "path": "rec",
         "levels": (),
         "system": {"kitchen": "dev", "now": datetime(2026, 11, 23, tzinfo=UTC)},

@@ -1,0 +1,154 @@
+"""A `galley serve` with the shipped settings, for benchmarks to call, and what all of it spends."""
+
+import base64
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+GALLEY = str(Path(sys.executable).with_name("galley"))
+USER = "bench@example.org"
+_READY = re.compile(r"Galley is ready at http://([0-9.]+):(\d+)")
+
+
+class Served:
+    """A running server: one keep-alive connection for each `Client`, processor time of all."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", host: str, port: int, auth: str) -> None:
+        self.process = process
+        self.host, self.port, self.auth = host, port, auth
+
+    def client(self) -> "Client":
+        """A caller of its own, for one thread."""
+        return Client(self)
+
+    def tree(self) -> list[psutil.Process]:
+        """The server and every process below it, templates and steps included."""
+        top = psutil.Process(self.process.pid)
+        return [top, *top.children(recursive=True)]
+
+    def cpu_s(self) -> float:
+        """Processor seconds of all its processes so far, those that have ended included."""
+        spent = 0.0
+        for process in self.tree():
+            try:
+                spent += sum(process.cpu_times()[:4])
+            except psutil.NoSuchProcess:
+                continue
+        return spent
+
+
+class Client:
+    """Calls the server over one connection."""
+
+    def __init__(self, served: Served) -> None:
+        self._connection = http.client.HTTPConnection(served.host, served.port, timeout=60)
+        self._headers = {"Authorization": served.auth, "Content-Type": "application/json"}
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """The JSON of a call that must be answered 200."""
+        content = None if body is None else json.dumps(body)
+        self._connection.request(method, path, body=content, headers=self._headers)
+        answer = self._connection.getresponse()
+        text = answer.read()
+        assert answer.status == 200, f"{method} {path}: {answer.status} {text[:500]!r}"
+        return json.loads(text)
+
+    def order(self, variation: str) -> str:
+        """Order a variation of the recipe `bench`; the order's id."""
+        path = f"/v2/order/create/master/bench/{variation}"
+        return str(self.call("PUT", path, {"schedule": "now"})["order_id"])
+
+    def finish(self, order: str, *, look_s: float = 0.002) -> None:
+        """Wait until the order's run has succeeded."""
+        path = f"/v2/order/servings/master/{order}"
+        while True:
+            found = self.call("GET", path)["servings"]
+            status = found[0]["status"] if found else ""
+            if status == "COMPLETED_SERVING":
+                return
+            assert status in {"", "PLANNED_SERVING", "ACTIVE_SERVING"}, found[0]
+            time.sleep(look_s)
+
+
+def write_recipe(client: Client, graphs: dict[str, list[list[str]]]) -> None:
+    """Make the recipe `bench` with one variation for each graph; its steps do nothing."""
+    client.call("POST", "/v2/recipe/create/master/bench", {"templatename": "qs1"})
+    tree = client.call("GET", "/v2/recipe/tree/master/bench")["recipes"]["bench"]
+    files: dict[str, Any] = {
+        f"{folder}/{entry['filename']}".removeprefix("bench/"): {}
+        for folder, entries in tree.items()
+        for entry in entries
+    }
+    variations = {
+        "variation-list": {name: {"description": "", "graph-setting": name} for name in graphs},
+        "graph-setting-list": graphs,
+        "schedule-setting-list": {},
+        "override-setting-list": {},
+        "conditions-list": {},
+        "ingredient-definition-list": [],
+    }
+    steps = {step for edges in graphs.values() for edge in edges for step in edge}
+    texts: dict[str, Any] = {
+        "description.json": {"description": "steps that do nothing"},
+        "variables.json": {"variable-list": {}},
+        "variations.json": variations,
+    }
+    for step in steps:
+        texts[f"{step}/description.json"] = {"type": "DKNode_NoOp", "description": step}
+        texts[f"{step}/notebook.json"] = {}
+    files |= {
+        path: {"contents": json.dumps(content), "isNew": True} for path, content in texts.items()
+    }
+    client.call("POST", "/v2/recipe/update/master/bench", {"message": "bench", "files": files})
+
+
+@contextmanager
+def served(database_url: str | None = None) -> Iterator[Served]:
+    """Start a server on a fresh folder, with one administrator, and stop it at the end."""
+    with tempfile.TemporaryDirectory(prefix="galley-bench-") as folder:
+        data = Path(folder, "data")
+        env = {k: v for k, v in os.environ.items() if not k.startswith("GALLEY_")}
+        env |= {"GALLEY_DATABASE_URL": database_url} if database_url else {}
+        said = Path(folder, "said")
+        with said.open("w") as output:
+            process = subprocess.Popen(
+                [GALLEY, "serve", "--data", str(data), "--port", "0"],
+                stdout=output, stderr=subprocess.STDOUT, env=env,
+            )  # fmt: skip
+        try:
+            host, port = _address(process, said)
+            _galley(env, data, "user", "add", USER, "--password-stdin", "--admin")
+            pair = _galley(env, data, "token", "add", "--user", USER, "--kind", "datakitchen")
+            auth = "Basic " + base64.b64encode(pair.strip().encode()).decode()
+            yield Served(process, host, port, auth)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+def _address(process: "subprocess.Popen[bytes]", said: Path) -> tuple[str, int]:
+    while process.poll() is None:
+        if found := _READY.search(said.read_text()):
+            return found[1], int(found[2])
+        time.sleep(0.05)
+    raise SystemExit(f"The server did not start:\n{said.read_text()}")
+
+
+def _galley(env: dict[str, str], data: Path, *argv: str) -> str:
+    done = subprocess.run(
+        [GALLEY, *argv, "--data", str(data)],
+        input="bench-password-42-long", capture_output=True, text=True, env=env, check=True,
+    )  # fmt: skip
+    return done.stdout
