@@ -71,9 +71,8 @@ def list_orders(
     ]
     if wanted.since is not None:
         where.append(_O.created_at >= wanted.since)
-    if wanted.run_states is not None:
-        held = sa.select(_R.order_id).where(_R.state.in_(wanted.run_states))
-        where.append(_O.id.in_(held))
+    if wanted.runs is not None:
+        where.append(sa.exists().where(_R.order_id == _O.id, *_runs_where(wanted.runs)))
     total = session.scalar(sa.select(sa.func.count()).select_from(models.orders).where(*where))
     query = sa.select(models.orders).where(*where).order_by(_O.id.desc())
     rows = session.execute(query.limit(page.limit).offset(page.offset)).mappings()
@@ -111,23 +110,43 @@ def list_runs(
     session: Session, caller: Caller, wanted: RunFilter, page: PageRequest
 ) -> Page[RunView]:
     """Runs, newest first, in the kitchens that the caller may enter."""
-    where = [
-        *_equal(_R.project_id, wanted.project_id),
-        *_equal(_R.kitchen, wanted.kitchen),
-        *_equal(_R.order_id, wanted.order_id),
-        *_equal(_O.source_path, wanted.source_path),
-        *_equal(_O.variation, wanted.variation),
-        *_among(_R.state, wanted.states),
-        *_among(_R.order_id, wanted.order_ids),
-        *KitchenGate(session, caller).where(_R.kitchen, "run.read"),
-    ]
-    if wanted.since is not None:
-        where.append(_R.created_at >= wanted.since)
+    where = [*_runs_where(wanted), *KitchenGate(session, caller).where(_R.kitchen, "run.read")]
     joined = models.runs.join(models.orders, _O.id == _R.order_id)
     total = session.scalar(sa.select(sa.func.count()).select_from(joined).where(*where))
     query = _run_query().where(*where).order_by(_R.id.desc())
     rows = session.execute(query.limit(page.limit).offset(page.offset)).mappings()
     return Page([run_view(row) for row in rows], total or 0, page)
+
+
+def newest_runs(
+    session: Session, caller: Caller, wanted: RunFilter, *, per_order: int
+) -> dict[int, tuple[int, list[RunView]]]:
+    """Of every order that has such runs: how many they are, and the newest, newest first."""
+    gate = KitchenGate(session, caller).where(_R.kitchen, "run.read")
+    mine = models.runs.join(models.orders, _O.id == _R.order_id)
+    place = sa.func.row_number().over(partition_by=_R.order_id, order_by=_R.id.desc())
+    count = sa.func.count().over(partition_by=_R.order_id)
+    ranked = (
+        sa.select(_R.id, place.label("place"), count.label("count"))
+        .select_from(mine)
+        .where(*_runs_where(wanted), *gate)
+        .subquery()
+    )
+    query = (
+        _run_query()
+        .add_columns(ranked.c.count)
+        .join(ranked, ranked.c.id == _R.id)
+        .where(ranked.c.place <= max(per_order, 1))
+        .order_by(_R.id.desc())
+    )
+    found: dict[int, tuple[int, list[RunView]]] = {}
+    for row in session.execute(query).mappings():
+        values = dict(row)
+        total = values.pop("count")
+        _, runs = found.setdefault(row["order_id"], (total, []))
+        if len(runs) < per_order:
+            runs.append(run_view(values))
+    return found
 
 
 def run_detail(
@@ -340,6 +359,24 @@ def _alerts_of(session: Session, run: RunView) -> tuple[AlertView, ...]:
         AlertView(*named[key], state=state, tries=tries, fault=fault)
         for key, state, tries, fault in session.execute(query.order_by(o.id))
     )
+
+
+def _runs_where(wanted: RunFilter) -> list[Any]:
+    """The conditions of a filter, on runs joined with their orders."""
+    where = [
+        *_equal(_R.project_id, wanted.project_id),
+        *_equal(_R.kitchen, wanted.kitchen),
+        *_equal(_R.order_id, wanted.order_id),
+        *_equal(_O.source_path, wanted.source_path),
+        *_equal(_O.variation, wanted.variation),
+        *_among(_R.state, wanted.states),
+        *_among(_R.order_id, wanted.order_ids),
+    ]
+    if wanted.resumed is not None:
+        where.append(_R.resumed_by.is_not(None) if wanted.resumed else _R.resumed_by.is_(None))
+    if wanted.since is not None:
+        where.append(_R.created_at >= wanted.since)
+    return where
 
 
 def _equal(column: Any, value: Any) -> list[Any]:

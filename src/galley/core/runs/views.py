@@ -187,21 +187,27 @@ class RunEvent:
 
 @dataclass(frozen=True, slots=True)
 class OrderFilter:
-    """Which orders of a list are wanted; None means any. `search` is part of an order's UUID."""
+    """Which orders of a list are wanted; None means any.
+
+    `runs` asks for orders that have at least one such run.
+    """
 
     project_id: int | None = None
     kitchen: str | None = None
     source_path: str | None = None
     variation: str | None = None
     states: frozenset[OrderState] | None = None
-    run_states: frozenset[RunState] | None = None
+    runs: "RunFilter | None" = None
     since: datetime | None = None
     uids: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which runs of a list are wanted; None means any."""
+    """Which runs of a list are wanted; None means any.
+
+    `resumed`: only those that another run went on with, or only the others.
+    """
 
     project_id: int | None = None
     kitchen: str | None = None
@@ -210,6 +216,7 @@ class RunFilter:
     source_path: str | None = None
     variation: str | None = None
     states: frozenset[RunState] | None = None
+    resumed: bool | None = None
     since: datetime | None = None
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import structlog
@@ -27,7 +27,6 @@ from galley.dialects.datakitchen.states import (
     RUN_STATUS,
     order_states_of,
     run_states_of,
-    run_status,
 )
 from galley.kit.ids import uuid_of
 from galley.kit.pages import PageRequest
@@ -39,7 +38,6 @@ router = APIRouter(prefix="/order", route_class=CallRoute)
 log = structlog.get_logger("galley.datakitchen")
 
 _SCAN = 500
-_AT_ONCE = 2000
 _NEWEST = 10_000
 
 
@@ -117,10 +115,10 @@ def list_orders(
         source_path=wanted.recipe or None,
         variation=wanted.variation or None,
         states=_order_states(wanted.order_status),
-        run_states=_run_states(wanted.run_status),
+        runs=_runs_asked(wanted.run_status),
         since=since,
     )
-    total, orders, held = _chosen(session, caller, found, wanted)
+    total, orders = _chosen(session, caller, found, wanted)
     account = services.account
     return ok(
         {
@@ -132,13 +130,7 @@ def list_orders(
                 render.order(order, account, parent_run=_parent(session, caller, order))
                 for order in orders
             ],
-            "servings": {
-                order.uuid: {
-                    "total": len(held[order.id]),
-                    "servings": [render.run(run, now) for run in held[order.id][: wanted.runs]],
-                }
-                for order in orders
-            },
+            "servings": _servings(session, caller, orders, wanted, now),
         }
     )
 
@@ -228,22 +220,17 @@ def _place(
 
 def _chosen(
     session: Session, caller: Caller, found: OrderFilter, wanted: schemas.StatusQuery
-) -> tuple[int, Sequence[OrderView], dict[int, list[RunView]]]:
-    """How many orders match, the wished slice of them, and each one's runs, newest first."""
+) -> tuple[int, Sequence[OrderView]]:
+    """How many orders match, and the wished slice of them."""
     pattern = search_pattern(wanted.search)
-    if pattern is None and wanted.run_status is None:
+    if pattern is None:
         page = PageRequest(limit=wanted.count, offset=wanted.start)
         rows = reading.list_orders(session, caller, found, page)
-        return rows.total, rows.items, _runs_of(session, caller, rows.items, wanted)
+        return rows.total, rows.items
     matching = [
-        order
-        for order in _all_orders(session, caller, found)
-        if pattern is None or pattern.search(order.uuid)
+        order for order in _all_orders(session, caller, found) if pattern.search(order.uuid)
     ]
-    held = _runs_of(session, caller, matching, wanted)
-    if wanted.run_status is not None:
-        matching = [order for order in matching if held[order.id]]
-    return len(matching), matching[wanted.start : wanted.start + wanted.count], held
+    return len(matching), matching[wanted.start : wanted.start + wanted.count]
 
 
 def _all_orders(session: Session, caller: Caller, found: OrderFilter) -> list[OrderView]:
@@ -258,30 +245,25 @@ def _all_orders(session: Session, caller: Caller, found: OrderFilter) -> list[Or
     return orders
 
 
-def _runs_of(
-    session: Session, caller: Caller, orders: Sequence[OrderView], wanted: schemas.StatusQuery
-) -> dict[int, list[RunView]]:
-    """Each order's runs of the wished status, newest first."""
-    held: dict[int, list[RunView]] = {order.id: [] for order in orders}
-    states = _run_states(wanted.run_status)
+def _servings(
+    session: Session,
+    caller: Caller,
+    orders: Sequence[OrderView],
+    wanted: schemas.StatusQuery,
+    now: datetime,
+) -> dict[str, Any]:
+    """Of each order: how many runs of the wished status it has, and the newest of them."""
+    held: dict[int, tuple[int, list[RunView]]] = {}
+    asked = _runs_asked(wanted.run_status) or RunFilter()
     for start in range(0, len(orders), _SCAN):
         ids = tuple(order.id for order in orders[start : start + _SCAN])
-        found = RunFilter(order_ids=ids, states=states)
-        for run in _all_runs(session, caller, found):
-            if wanted.run_status is None or run_status(run) == wanted.run_status:
-                held[run.order_id].append(run)
-    return held
-
-
-def _all_runs(session: Session, caller: Caller, found: RunFilter) -> list[RunView]:
-    runs_found: list[RunView] = []
-    while len(runs_found) < _NEWEST:
-        page = PageRequest(limit=_AT_ONCE, offset=len(runs_found))
-        rows = reading.list_runs(session, caller, found, page).items
-        runs_found.extend(rows)
-        if len(rows) < _AT_ONCE:
-            break
-    return runs_found
+        some = replace(asked, order_ids=ids)
+        held |= reading.newest_runs(session, caller, some, per_order=wanted.runs)
+    shown = {}
+    for order in orders:
+        total, newest = held.get(order.id, (0, []))
+        shown[order.uuid] = {"total": total, "servings": [render.run(run, now) for run in newest]}
+    return shown
 
 
 def _order_states(status: str | None) -> frozenset[Any] | None:
@@ -293,13 +275,14 @@ def _order_states(status: str | None) -> frozenset[Any] | None:
     return states
 
 
-def _run_states(status: str | None) -> frozenset[Any] | None:
+def _runs_asked(status: str | None) -> RunFilter | None:
+    """The runs that a status of the filter means; a run that was resumed has no other status."""
     if not status:
         return None
     states = run_states_of(status)
     if not states:
         raise Invalid(_unknown("orderRunStatus", status, [*RUN_STATUS.values(), RERAN]))
-    return states
+    return RunFilter(states=states, resumed=status == RERAN)
 
 
 def _unknown(key: str, value: str, known: Sequence[str]) -> str:
