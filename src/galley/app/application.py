@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from galley.app.runtime import Runtime
 from galley.core.runs import models
-from galley.core.runs.states import ATTEMPT_LIVE
+from galley.core.runs.states import RUN_FINAL, RunState
 from galley.engine.executors.local import LocalExecutor
 from galley.engine.writer import Writer
 from galley.wire.edge import Edge
@@ -95,19 +95,26 @@ def _watch(runtime: Runtime) -> None:
     """The numbers that are read when somebody looks."""
     metrics, database, writer = runtime.metrics, runtime.services.database, runtime.writer
     own = writer if isinstance(writer, Writer) else writer.writer
-    runs, attempts = models.runs.c, models.attempts.c
+    runs = models.runs.c
 
-    def runs_by_state() -> dict[str, float]:
-        query = sa.select(runs.state, sa.func.count()).group_by(runs.state)
+    def runs_live() -> dict[str, float]:
+        query = sa.select(runs.state, sa.func.count()).where(models.RUN_IS_LIVE)
         with database.reading() as session:
-            return {state: float(count) for state, count in session.execute(query)}
+            found = {state: float(n) for state, n in session.execute(query.group_by(runs.state))}
+        return {RunState.QUEUED: 0.0, RunState.RUNNING: 0.0, **found}
+
+    def runs_finished() -> dict[str, float]:
+        return {state: float(own.finished[state]) for state in sorted(RUN_FINAL)}
 
     def attempts_live() -> float:
-        query = sa.select(sa.func.count()).where(attempts.state.in_(ATTEMPT_LIVE))
+        query = sa.select(sa.func.count()).where(models.ATTEMPT_IS_LIVE)
         with database.reading() as session:
             return float(session.scalar(query) or 0)
 
-    metrics.watch_many("galley_runs", "Runs by state.", "state", runs_by_state)
+    metrics.watch_many("galley_runs_live", "Runs that wait or run now.", "state", runs_live)
+    metrics.watch_totals(
+        "galley_runs_finished", "Runs that ended while this process led.", "state", runs_finished
+    )
     metrics.watch("galley_attempts_live", "Attempts that run now.", attempts_live)
     metrics.watch("galley_writer_queue", "Messages that wait for the ledger.", own.queue_length)
     metrics.watch("galley_streams_open", "Open event streams.", runtime.services.streams.count)

@@ -122,7 +122,7 @@ class Sweeper:
         found = _numbered(self._folders.work)
         runs = models.runs.c
         since = self._clock.now() - timedelta(days=self._keep_work_days)
-        still = runs.state.not_in(RUN_FINAL) | (runs.finished_at >= since)
+        still = models.RUN_IS_LIVE | (runs.finished_at >= since)
         needed = self._among(runs.work_id, {number for _, number in found}, still)
         return _delete(folder for folder, number in found if number not in needed)
 

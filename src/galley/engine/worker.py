@@ -13,7 +13,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from galley.core.runs import leadership, loading, models
 from galley.core.runs.live import LiveRun, LiveStep
 from galley.core.runs.ports import Executor
-from galley.core.runs.states import ATTEMPT_LIVE
 from galley.engine.cluster import BEAT_S, LEASE_S
 from galley.engine.writer import Acts
 from galley.storage.db import Database
@@ -110,7 +109,7 @@ class WorkerLoop:
         query = (
             sa.select(a.id, a.run_id, r.cancel_reason.is_not(None))
             .join_from(models.attempts, models.runs, r.id == a.run_id)
-            .where(a.worker == self._name, a.state.in_(ATTEMPT_LIVE))
+            .where(a.worker == self._name, models.ATTEMPT_IS_LIVE)
         )
         with self._database.connection() as connection:
             return {key: (run, canceled) for key, run, canceled in connection.execute(query)}

@@ -7,6 +7,7 @@ attempts, and tells listeners.
 
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -96,7 +97,8 @@ class Letter:
 class Writer:
     """Commits messages one batch after the other. Implements `ports.RunWriter` and `ports.RunFeed`.
 
-    `start` loads the ledger, adopts what an earlier server left, and begins to serve.
+    `start` loads the ledger, adopts what an earlier server left, and begins to serve. `finished`
+    counts the runs that ended since then, by state.
     """
 
     def __init__(self, database: Database, clock: Clock, guard: Guard | None = None) -> None:
@@ -114,6 +116,7 @@ class Writer:
         self._stopping = threading.Event()
         self._commits = False
         self.is_leading = False
+        self.finished: Counter[str] = Counter()
 
     @property
     def is_healthy(self) -> bool:
@@ -337,6 +340,7 @@ class Writer:
     def _conclude(self, batch: list[Letter], applied: Applied) -> None:
         """After the commit: answers first, then acts."""
         self._commits = True
+        self.finished.update(applied.turn.finished)
         for letter, reply in zip(batch, applied.replies, strict=True):
             if isinstance(reply, GalleyError):
                 letter.reply.set_exception(reply)

@@ -9,7 +9,7 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -58,13 +58,27 @@ class Metrics:
             )
         )
 
+    def watch_totals(
+        self, name: str, help_text: str, label: str, read: Callable[[], Mapping[str, float]]
+    ) -> None:
+        """As `watch_many`, for numbers that only grow; `_total` is put behind the name."""
+        self._registry.register(
+            _Reader(
+                name,
+                help_text,
+                (label,),
+                lambda: {(value,): number for value, number in read().items()},
+                family=CounterMetricFamily,
+            )
+        )
+
     def render(self) -> bytes:
         """All of it, in the text form."""
         return generate_latest(self._registry)
 
 
 class _Reader(Collector):
-    """A gauge whose values are asked for at each look."""
+    """A gauge (or another family) whose values are asked for at each look."""
 
     def __init__(
         self,
@@ -72,19 +86,21 @@ class _Reader(Collector):
         help_text: str,
         labels: tuple[str, ...],
         read: Callable[[], Mapping[tuple[str, ...], float]],
+        family: type[GaugeMetricFamily] | type[CounterMetricFamily] = GaugeMetricFamily,
     ) -> None:
+        self._family = family
         self._name = name
         self._help = help_text
         self._labels = labels
         self._read = read
 
     def describe(self) -> Iterable[Metric]:
-        """The gauge without values, so that registering it reads nothing."""
-        return [GaugeMetricFamily(self._name, self._help, labels=self._labels)]
+        """The family without values, so that registering it reads nothing."""
+        return [self._family(self._name, self._help, labels=self._labels)]
 
     def collect(self) -> Iterator[Metric]:
-        """The gauge with its values now."""
-        family = GaugeMetricFamily(self._name, self._help, labels=self._labels)
+        """The family with its values now."""
+        family = self._family(self._name, self._help, labels=self._labels)
         for labels, number in self._read().items():
             family.add_metric(labels, number)
         yield family

@@ -48,6 +48,8 @@ def test_a_fresh_folder_becomes_a_galley(runtime: Runtime) -> None:
         text = client.get("/metrics").text
         assert "galley_writer_queue 0.0" in text
         assert "galley_attempts_live 0.0" in text
+        assert 'galley_runs_live{state="queued"} 0.0' in text
+        assert 'galley_runs_finished_total{state="failed"} 0.0' in text
         for executor in runtime.executors.values():
             executor.stop()
         broken = client.get("/readyz")

@@ -98,6 +98,15 @@ def test_many_senders_at_once_all_get_their_answer(writer: Writer, database: Dat
     assert states == ["succeeded"]
 
 
+def test_runs_that_ended_are_counted_once_committed(writer: Writer) -> None:
+    writer.start(InstantActs(writer))
+    done = wait_for_end(writer, 2)
+    writer.call(submit(2))
+    writer.call(submit(1))
+    assert done.wait(30)
+    assert writer.finished == {"succeeded": 2}
+
+
 def test_a_refusal_reaches_its_sender(writer: Writer) -> None:
     writer.start(InstantActs(writer))
     with pytest.raises(NotFound):

@@ -186,6 +186,7 @@ def test_watchers_pages() -> None:
     metrics = Metrics()
     metrics.watch("galley_answer", "Of everything.", lambda: 42)
     metrics.watch_many("galley_kinds", "By kind.", "kind", lambda: {"a": 1, "b": 2})
+    metrics.watch_totals("galley_ends", "So far.", "how", lambda: {"well": 3})
     app = make_health_app({"part": lambda: state["fault"]}, metrics, metrics_token="let-me")
     with TestClient(app) as client:
         assert client.get("/healthz").json() == {"status": "alive"}
@@ -199,6 +200,7 @@ def test_watchers_pages() -> None:
         shown = client.get("/metrics", headers={"Authorization": "Bearer let-me"})
         assert "galley_answer 42.0" in shown.text
         assert 'galley_kinds{kind="b"} 2.0' in shown.text
+        assert 'galley_ends_total{how="well"} 3.0' in shown.text
     with TestClient(make_health_app({"part": broken}, metrics), client=("127.0.0.1", 1)) as client:
         assert client.get("/readyz").json()["checks"] == {"part": "OSError"}
         assert client.get("/metrics").status_code == 200

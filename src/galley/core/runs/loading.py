@@ -62,7 +62,7 @@ def load_live(connection: Connection, only: Iterable[int] | None = None) -> list
         )
         .join(orders, orders.c.id == runs.c.order_id)
         .join(plans, plans.c.id == runs.c.plan_id)
-        .where(runs.c.state.in_([RunState.QUEUED, RunState.RUNNING]))
+        .where(models.RUN_IS_LIVE)
         .order_by(runs.c.id)
     )
     if only is not None:
@@ -125,7 +125,7 @@ def _alerted(connection: Connection) -> dict[str, set[str]]:
     recent = (
         sa.select(models.outbox.c.subject_key)
         .join(models.runs, models.outbox.c.subject_key.startswith(models.runs.c.uid))
-        .where(models.runs.c.state.in_([RunState.QUEUED, RunState.RUNNING]))
+        .where(models.RUN_IS_LIVE)
     )
     for key in connection.scalars(recent):
         uid, event, _ = key.split(":", 2)

@@ -1,5 +1,7 @@
 """The ledger's tables. Plain tables, no mapped classes: only the ledger writes the run state."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy import (
     Boolean,
@@ -96,6 +98,7 @@ runs = Table(
     Column("finished_at", UtcTime),
     Index(None, "order_id", "id"),
     Index(None, "project_id", "kitchen", "id"),
+    Index(None, "plan_id"),
     Index(
         "ix_run_live",
         "state",
@@ -269,3 +272,12 @@ inbox = Table(
     Column("done_at", UtcTime),
     Index(None, "done_at", "created_at"),
 )
+
+
+def _among(column: "Column[str]", *values: str) -> Any:
+    """The condition of a partial index, in the very words that let the database use it."""
+    return column.in_(sa.bindparam(None, values, expanding=True, literal_execute=True))
+
+
+RUN_IS_LIVE = _among(runs.c.state, "queued", "running")
+ATTEMPT_IS_LIVE = _among(attempts.c.state, "starting", "running")

@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from galley.core.runs import models
-from galley.core.runs.states import RUN_FINAL
 from galley.storage.db import Database
 
 BATCH = 100
@@ -25,8 +24,8 @@ def purge_inbox(database: Database, before: datetime) -> int:
 
 def purge_plans(database: Database, before: datetime) -> int:
     """Delete plans made before then that no run has; how many."""
-    plans, runs = models.plans.c, models.runs.c
-    unused = plans.id.not_in(sa.select(runs.plan_id))
+    plans = models.plans.c
+    unused = ~sa.exists().where(models.runs.c.plan_id == plans.id)
     return _in_batches(database, models.plans, plans.id, unused, plans.created_at < before)
 
 
@@ -37,9 +36,7 @@ def purge_outbox(database: Database, before: datetime) -> int:
     """
     box, runs = models.outbox.c, models.runs.c
     is_live = (
-        sa.select(runs.id)
-        .where(runs.state.not_in(RUN_FINAL), box.subject_key.startswith(runs.uid))
-        .exists()
+        sa.select(runs.id).where(models.RUN_IS_LIVE, box.subject_key.startswith(runs.uid)).exists()
     )
     ended = box.state.in_(("sent", "dead"))
     return _in_batches(database, models.outbox, box.id, ended, box.created_at < before, ~is_live)

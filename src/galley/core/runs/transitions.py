@@ -261,6 +261,7 @@ def _end_if_done(turn: Turn, run: LiveRun) -> None:
     if run.state is not RunState.CANCELED:
         alerts.raise_alert(turn, run, "success" if run.state is RunState.SUCCEEDED else "failure")
     turn.ended.append(run)
+    turn.finished[run.state] += 1
 
 
 def order_state_after(state: RunState) -> OrderState:

@@ -1,5 +1,6 @@
 """One turn of the writer: the moment, the rows to write, and the acts that follow the commit."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -32,7 +33,7 @@ class Turn:
 
     After the commit `starts` go to executors, `adoptions` are looked for there, `kills` (attempt
     ids) are cancelled, files of `removed` runs deleted, and listeners of `touched` runs told;
-    `ready` and `ended` are for the dispatcher.
+    `finished` counts the runs that ended, by state; `ready` and `ended` are for the dispatcher.
     """
 
     now: datetime
@@ -45,6 +46,7 @@ class Turn:
     kills: list[tuple[int, str | None]] = field(default_factory=list)
     removed: list[int] = field(default_factory=list)
     touched: set[int] = field(default_factory=set)
+    finished: Counter[str] = field(default_factory=Counter)
     has_mail: bool = False
     has_schedules: bool = False
 

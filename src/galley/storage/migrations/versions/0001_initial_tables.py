@@ -370,6 +370,7 @@ def upgrade() -> None:
             postgresql_where=sa.text("state in ('queued','running')"),
         )
         batch_op.create_index(batch_op.f("ix_run_order_id_id"), ["order_id", "id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_run_plan_id"), ["plan_id"], unique=False)
         batch_op.create_index(
             batch_op.f("ix_run_project_id_kitchen_id"),
             ["project_id", "kitchen", "id"],
