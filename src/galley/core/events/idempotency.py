@@ -23,7 +23,7 @@ from galley.core.caller import Caller
 from galley.core.errors import Conflict, ErrorKind, GalleyError, Invalid
 from galley.core.events.models import idempotency_keys
 
-TABLE = idempotency_keys.name
+TABLE = str(idempotency_keys.name)  # a plain str: rows travel inside messages
 KEPT = timedelta(hours=24)
 MAX_KEY_LENGTH = 255
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
