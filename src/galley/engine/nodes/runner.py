@@ -17,6 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+LEVEL_MARK = "\x02"
+"""What a line begins with that tells its level; the executor's log knows it too."""
+LETTERS = ((logging.ERROR, "E"), (logging.WARNING, "W"), (logging.INFO, "I"))
 _REFERENCE = re.compile(r"#\{\s*(vault://[^{}\s]+)\s*\}")
 
 
@@ -102,12 +105,22 @@ def resolver(secrets: dict[str, str]) -> dict[str, Callable[[Any], Any]]:
     return {"vault_resolve": vault_resolve, "vault_resolve_dict": vault_resolve_dict}
 
 
+class Marked(logging.Formatter):
+    """Puts the mark and the letter of its level before every line, as the step's log reads it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record's text, traceback included."""
+        letter = next((one for least, one in LETTERS if record.levelno >= least), "D")
+        lines = super().format(record).splitlines() or [""]
+        return "\n".join(LEVEL_MARK + letter + " " + line for line in lines)
+
+
 def logger() -> logging.Logger:
-    """A logger that prints to the step's log."""
+    """A logger that prints to the step's log, each line with its level."""
     made = logging.getLogger("script")
     made.setLevel(logging.DEBUG)
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    handler.setFormatter(Marked("%(message)s"))
     made.addHandler(handler)
     made.propagate = False
     return made

@@ -53,7 +53,7 @@ def test_a_script_gets_parameters_and_gives_exports(task, console, script, tree)
         "pairs": {"a": [1, 2], "3": [4]},
         "report": "done\n",
     }
-    assert "O INFO hello cook" in console.text
+    assert "O \x02I hello cook" in console.text
     assert "made no variable absent" in console.text
     assert [s.name for s in outcome.staged] == ["r.html"]
     assert not (tree / "step1/share/report.txt").exists()

@@ -6,11 +6,17 @@ import re
 import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from galley.engine.executors.local.masking import Masker
 
 DEBUG, INFO, WARNING, ERROR, OUTPUT = "D", "I", "W", "E", "O"
+LEVEL_MARK = b"\x02"
+"""A program's line that begins with it and a level's letter is of that level (see
+`engine.nodes.runner`)."""
+_LEVELLED = re.compile(LEVEL_MARK + rb"([DIWE]) ")
 _LONGEST_LINE = 16 * 1024
 _ESCAPE_SEQUENCE = re.compile(
     rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
@@ -97,6 +103,7 @@ class ProgramOutput:
         self._log = log
         self._stream = masker.stream()
         self._partial = b""
+        self._cut: str | None = None
         self.tail = b""
 
     def feed(self, chunk: bytes) -> None:
@@ -110,16 +117,29 @@ class ProgramOutput:
         if not self._log.full:
             self._emit(self._stream.flush())
             if self._partial:
-                self._log.write_lines(OUTPUT, [self._partial.rstrip(b"\r")])
+                self._write([self._partial.rstrip(b"\r")])
         self._partial = b""
 
     def _emit(self, data: bytes) -> None:
         *lines, self._partial = _LINE_END.split(self._partial + data)
+        self._write(lines)
         if len(self._partial) > _LONGEST_LINE:
-            lines.append(self._partial)
-            self._partial = b""
-        if lines:
-            self._log.write_lines(OUTPUT, lines)
+            level, part = self._levelled(self._partial)
+            self._log.write_lines(level, [part])
+            self._cut, self._partial = level, b""
+
+    def _write(self, lines: list[bytes]) -> None:
+        """Write whole lines, those of one level that follow each other at once."""
+        for level, some in groupby(map(self._levelled, lines), key=itemgetter(0)):
+            self._log.write_lines(level, [text for _, text in some])
+
+    def _levelled(self, line: bytes) -> tuple[str, bytes]:
+        """The level that the line is of, and the line; the rest of a cut line is of its level."""
+        found = _LEVELLED.match(line)
+        cut, self._cut = self._cut, None
+        if found is None:
+            return cut or OUTPUT, line
+        return found[1].decode(), line[found.end() :]
 
 
 class ConsoleStream(io.TextIOBase):
