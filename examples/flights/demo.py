@@ -239,7 +239,7 @@ def _print_news(run: dict[str, Any], shown: dict[str, str]) -> None:
 def report(api: Api, order_id: str) -> bool:
     """Print how the run ended; whether it succeeded."""
     run = api.details(order_id, testresults=True, logs=True)
-    succeeded = run["status"] == "COMPLETED_SERVING"
+    succeeded: bool = run["status"] == "COMPLETED_SERVING"
     colour = "green" if succeeded else "red"
     seconds = (run["timings"]["duration"] or 0) / 1000
     console.print(f"\n[bold {colour}]{run['orderrun_status']}[/] after {seconds:.1f} s")

@@ -2,7 +2,12 @@
 
 import importlib
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
+import sqlalchemy as sa
+
+from galley.core.secrets.models import Secret
 from galley.core.secrets.sealing import Sealer, open_sealer
 from galley.engine.folders import Folders
 from galley.kit.clock import Clock, clock_from_environment
@@ -22,16 +27,28 @@ MODELS = (
 """The modules that declare Galley's tables."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Store:
     """Opened first, closed last."""
 
+    data: Path
     database: Database
-    sealer: Sealer
     repositories: GitStore
     blobs: BlobStore
     folders: Folders
     clock: Clock
+
+    @cached_property
+    def sealer(self) -> Sealer:
+        """The installation's keys. A first key is made only while nothing is sealed.
+
+        Raises:
+            Invalid: the secret key is malformed, or others may read it.
+            KeyMissing: there is no key, and secrets are stored.
+        """
+        with self.database.reading() as session:
+            is_sealed = session.scalar(sa.select(Secret.id).limit(1)) is not None
+        return open_sealer(self.data, may_make=not is_sealed)
 
 
 def import_models() -> None:
@@ -41,10 +58,9 @@ def import_models() -> None:
 
 
 def open_store(settings: Settings, clock: Clock | None = None) -> Store:
-    """Open (and on first use make) the data folder, the database at its newest schema, the keys.
+    """Open (and on first use make) the data folder and the database at its newest schema.
 
     Raises:
-        Invalid: the secret key is malformed, or others may read it.
         SchemaUnknown: the database was written by a newer Galley, or is not Galley's.
     """
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -54,8 +70,8 @@ def open_store(settings: Settings, clock: Clock | None = None) -> Store:
     import_models()
     migrations.upgrade(database, metadata)
     return Store(
+        data=settings.data,
         database=database,
-        sealer=open_sealer(settings.data),
         repositories=GitStore(settings.repositories),
         blobs=blob_store(settings.blobs_address),
         folders=folders,

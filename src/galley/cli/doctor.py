@@ -1,6 +1,5 @@
 """The examinations of `galley doctor`. They change nothing and can run beside the server."""
 
-import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
@@ -14,7 +13,14 @@ from galley.core.projects.models import Kitchen, Project
 from galley.core.runs.models import artifacts, outbox
 from galley.core.secrets.models import Secret
 from galley.core.secrets.operations import resolve
-from galley.core.secrets.sealing import KEY_FILE, KEY_VARIABLE, SealBroken, open_sealer
+from galley.core.secrets.sealing import (
+    KEY_FILE,
+    KEY_VARIABLE,
+    SealBroken,
+    cure_of_no_key,
+    has_key,
+    open_sealer,
+)
 from galley.core.tables import import_models
 from galley.engine.containers import find_engine
 from galley.engine.sandbox import unavailable_because
@@ -74,9 +80,10 @@ def examine(settings: Settings, *, deep: bool = False) -> list[Finding]:
     database = Database(settings.database_address)
     patient = _Patient(settings, database, GitStore(settings.repositories), deep)
     try:
-        findings = _all(patient, (_data, _room, _programs, _isolation, _mail, _key, _database))
+        findings = _all(patient, (_data, _room, _programs, _isolation, _mail, _database))
         if not any(one.level == FAULT and one.subject == "database" for one in findings):
-            findings += _all(patient, (_audit, _repositories, _kitchens, _blobs, _secrets, _alerts))
+            sound = (_key, _audit, _repositories, _kitchens, _blobs, _secrets, _alerts)
+            findings += _all(patient, sound)
     finally:
         database.close()
     return findings
@@ -158,21 +165,24 @@ def _alerts(patient: _Patient) -> Iterator[Finding]:
 
 
 def _key(patient: _Patient) -> Iterator[Finding]:
-    path = patient.settings.data / KEY_FILE
-    if not _has_key(patient):
-        text = f"there is no {path} and no {KEY_VARIABLE}"
-        yield Finding(FAULT, "key", text, "put the key back, or start the server to make a new one")
+    data = patient.settings.data
+    if not has_key(data):
+        with patient.database.reading() as session:
+            sealed = session.scalar(sa.select(sa.func.count()).select_from(Secret))
+        text = f"there is no {data / KEY_FILE} and no {KEY_VARIABLE}"
+        if sealed:
+            text = f"{text}; {sealed} stored secrets stay sealed and the server does not start"
+            yield Finding(FAULT, "key", text, cure_of_no_key(data))
+        else:
+            cure = "put the key back, or webhooks are signed with the new one that a start makes"
+            yield Finding(FAULT, "key", text, cure)
         return
     try:
-        open_sealer(patient.settings.data)
+        open_sealer(data, may_make=False)
     except GalleyError as error:
         yield Finding(FAULT, "key", error.message, "mend it as the message says")
     else:
         yield Finding(OK, "key", "the secret key can be read")
-
-
-def _has_key(patient: _Patient) -> bool:
-    return bool(os.environ.get(KEY_VARIABLE)) or (patient.settings.data / KEY_FILE).exists()
 
 
 def _database(patient: _Patient) -> Iterator[Finding]:
@@ -289,12 +299,10 @@ def _is_whole(blobs: BlobStore, sha256: str) -> bool:
 
 
 def _secrets(patient: _Patient) -> Iterator[Finding]:
-    if not _has_key(patient):
-        return  # told with the key; opening the sealer would make a new one
     try:
-        sealer = open_sealer(patient.settings.data)
+        sealer = open_sealer(patient.settings.data, may_make=False)
     except GalleyError:
-        return
+        return  # told with the key
     shut = []
     with patient.database.reading() as session:
         rows = session.scalars(sa.select(Secret).order_by(Secret.scope, Secret.path)).all()

@@ -118,8 +118,8 @@ def restore(source: Path, data: Path, check: bool) -> None:
     if not (data / "secret.key").exists():
         click.echo(
             f"Put the secret key back into {data / 'secret.key'} (mode 600), or set "
-            "GALLEY_SECRET_KEY, before the server starts; else stored secrets stay sealed and "
-            "webhooks are signed with another key."
+            "GALLEY_SECRET_KEY, before the server starts: with stored secrets it does not start "
+            "without, and with another key webhooks are signed anew."
         )
 
 

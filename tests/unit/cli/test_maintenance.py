@@ -13,16 +13,20 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner, Result
 
+from galley.app import build
 from galley.app.store import Store, open_store
 from galley.cli.maintenance import backup, doctor, migrate, restore
 from galley.cli.secrets import webhook_key
+from galley.cli.users import add_user
 from galley.core.events.models import audit_entries
 from galley.core.identity.actors import system_caller
 from galley.core.identity.operations import create_user
 from galley.core.projects import operations as projects
 from galley.core.projects.models import Kitchen
 from galley.core.runs.models import artifacts, orders, outbox, plans, runs
+from galley.core.secrets.models import Secret
 from galley.core.secrets.operations import put_secret
+from galley.core.secrets.sealing import KeyMissing, new_key_text
 from galley.settings import Settings
 from galley.storage import migrations
 from galley.storage.blobs import BlobsAway, LocalBlobs
@@ -274,13 +278,37 @@ def test_a_lost_branch_and_a_damaged_repository_are_found(installation: Installa
 
 
 def test_a_wrong_key_is_found(installation: Installation) -> None:
-    (installation.data / "secret.key").unlink()
-    faults = installation.faults()
-    assert len(faults) == 1
-    assert "there is no" in faults[0]
-    open_store(Settings(data=installation.data)).database.close()  # makes a new key
+    key = installation.data / "secret.key"
+    key.write_text(new_key_text())
     (fault,) = installation.faults()
     assert "1 of 1 secrets do not open: account:a/b" in fault
+
+
+def test_a_lost_key_is_not_replaced_while_secrets_are_stored(installation: Installation) -> None:
+    key = installation.data / "secret.key"
+    kept = key.read_text()
+    key.unlink()
+    (fault,) = installation.faults()
+    assert "1 stored secrets stay sealed" in fault
+    assert f"Put it back into {key}" in fault
+    assert f"openssl rand -base64 32 > {key}" in fault
+    with pytest.raises(KeyMissing, match=re.escape(f"Put it back into {key}")):
+        build(Settings(data=installation.data))
+    assert not key.exists()
+    added = run(add_user, "bob@example.org", "--data", installation.data)
+    assert added.exit_code == 0, added.output
+    assert not key.exists()
+    key.write_text(kept)
+    key.chmod(0o600)
+    assert installation.faults() == []
+
+
+def test_a_lost_key_without_secrets_is_told(installation: Installation) -> None:
+    with installation.store.database.writing() as session:
+        session.execute(sa.delete(Secret))
+    (installation.data / "secret.key").unlink()
+    (fault,) = installation.faults()
+    assert "webhooks are signed with the new one" in fault
 
 
 def test_a_newer_schema_is_a_fault(installation: Installation) -> None:

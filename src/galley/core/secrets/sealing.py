@@ -37,6 +37,17 @@ class SealBroken(Unavailable):
     code = "seal_broken"
 
 
+class KeyMissing(Unavailable):
+    """The key that sealed what is stored is not here, and a new one would not open it."""
+
+    code = "secret_key_missing"
+
+    def __init__(self, data: Path) -> None:
+        super().__init__(
+            f"Secrets are stored, and the key that opens them is not here. {cure_of_no_key(data)}."
+        )
+
+
 class Sealer:
     """Seals and opens with `key` (32 bytes); `older` keys open what was sealed before a change."""
 
@@ -107,24 +118,45 @@ class Sealer:
         return _decrypt(key, wrapped, f"key|{parts[1]}|{aad}"), body
 
 
-def open_sealer(data: Path, environment: Mapping[str, str] | None = None) -> Sealer:
+def open_sealer(
+    data: Path, environment: Mapping[str, str] | None = None, *, may_make: bool = True
+) -> Sealer:
     """The installation's sealer: from GALLEY_SECRET_KEY, else from `data`/secret.key.
 
-    The file is made, for its owner alone, when it is not there. Both hold base64 of 32 bytes, the
-    current key first; more keys (new lines, or commas) open what was sealed before a change.
+    With `may_make` the file is made, for its owner alone, when it is not there. Both hold base64
+    of 32 bytes, the current key first; more keys (new lines, or commas) open what was sealed
+    before a change.
 
     Raises:
+        KeyMissing: there is no key, and none may be made.
         Invalid: the key is malformed, or others may read the file; the message says how to mend it.
     """
     given = (os.environ if environment is None else environment).get(KEY_VARIABLE)
     if given:
         return Sealer(*_parse(given, KEY_VARIABLE))
     path = data / KEY_FILE
+    if not may_make and not path.exists():
+        raise KeyMissing(data)
     try:
         _make_key_file(path)
     except FileExistsError:
         _refuse_shared(path)
     return Sealer(*_parse(path.read_text(), str(path)))
+
+
+def has_key(data: Path) -> bool:
+    """Whether there is a key to open the sealer of `data` with."""
+    return bool(os.environ.get(KEY_VARIABLE)) or (data / KEY_FILE).exists()
+
+
+def cure_of_no_key(data: Path) -> str:
+    """What to do when the key of stored secrets is not there."""
+    path = data / KEY_FILE
+    return (
+        f"Put it back into {path} (mode 600) or {KEY_VARIABLE}. If it is lost for good, make a new"
+        f" one with: (umask 077; openssl rand -base64 {KEY_BYTES} > {path}), then write every"
+        " secret again with `galley secret set`"
+    )
 
 
 def new_key_text() -> str:
