@@ -95,9 +95,10 @@ def _few_steps(chosen: Sequence[RunView]) -> list[RunView]:
 def _logs(services: ServicesDep, found: Sequence[RunDetail]) -> list[Sequence[LogLine]]:
     """The runs' newest log lines, at most 5,000 in all; the newest run comes first."""
     left = _LOG_LINES
+    budget = logs.Budget()
     shown: list[Sequence[LogLine]] = []
     for detail in found:
-        lines = logs.read_run(services.logs, detail, limit=left) if left else []
+        lines = logs.newest_lines(services.logs, detail, left, budget) if left else []
         left -= len(lines)
         shown.append(lines)
     return shown
