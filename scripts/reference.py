@@ -89,26 +89,35 @@ Each refusal has a stable code. The families decide the status code that a diale
 """
 
 
-def _commands(group: click.Group, context: click.Context, path: str) -> list[str]:
+def _commands(group: click.Group, context: click.Context) -> list[str]:
     blocks = []
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         if command is None or command.hidden:
             continue
-        own = click.Context(command, info_name=f"{path} {name}")
+        own = click.Context(
+            command, parent=context, info_name=name, help_option_names=context.help_option_names
+        )
         if isinstance(command, click.Group):
-            blocks += _commands(command, own, f"{path} {name}")
+            blocks += _commands(command, own)
             continue
-        blocks.append(f"## {path} {name}\n\n```text\n{command.get_help(own)}\n```\n")
+        blocks.append(f"## {own.command_path}\n\n```text\n{command.get_help(own)}\n```\n")
     return blocks
 
 
 def commands_page() -> str:
     """The help of every command."""
     main: Any = importlib.import_module("galley.cli").cli
-    context = click.Context(main, info_name="galley", terminal_width=88)
-    return "# Commands\n\n" + "\n".join(_commands(main, context, "galley"))
+    context = main.make_context("galley", ["--"], resilient_parsing=True, terminal_width=80)
+    return f"# Commands\n\n{COMMANDS_INTRODUCTION}\n" + "\n".join(_commands(main, context))
 
+
+COMMANDS_INTRODUCTION = """\
+All may be used while the server runs. Only `serve`, `migrate`, `restore` and `worker` make a data
+folder; the others refuse one that holds no Galley, for its name may be mistyped. What a user can
+mend is told in one line on standard error, with exit status 1; wrong options and settings end with
+2.
+"""
 
 PAGES = {"settings.md": settings_page, "errors.md": errors_page, "cli.md": commands_page}
 

@@ -233,10 +233,15 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def database_file(self) -> Path:
+        """The file of the database, where no other is named."""
+        return self.data.absolute() / "galley.db"
+
+    @property
     def database_address(self) -> str:
         """The SQLAlchemy address of the database."""
         if self.database_url is None:
-            return f"sqlite:///{self.data.absolute() / 'galley.db'}"
+            return f"sqlite:///{self.database_file}"
         scheme, _, rest = self.database_url.partition("://")
         return (
             f"postgresql+psycopg://{rest}" if scheme.startswith("postgres") else self.database_url

@@ -55,12 +55,44 @@ def load_settings(**options: Any) -> "Settings":
         raise click.UsageError(f"{place} is not valid TOML: {error}") from None
 
 
+def require_installation(settings: "Settings") -> None:
+    """Refuse a folder in which no server was ever started: its name may be mistyped.
+
+    Raises:
+        click.ClickException: it is none; nothing was made.
+    """
+    from galley.storage import migrations
+    from galley.storage.db import Database
+
+    data = settings.data
+    if settings.database_url is None:
+        is_there = settings.database_file.is_file()
+    else:
+        database = Database(settings.database_address)
+        try:
+            is_there = data.is_dir() and migrations.current_version(database) is not None
+        finally:
+            database.close()
+    if not is_there:
+        raise click.ClickException(
+            f"{data} holds no Galley. Give the folder of one with --data, or begin one there:"
+            f" `galley serve --data {data}` (`galley migrate --data {data}` makes it without"
+            " starting a server)."
+        )
+
+
 @contextmanager
 def opened(data: Path) -> Iterator["Store"]:
-    """The account's store, made on first use; works beside a running server."""
+    """The account's store, which must be there; works beside a running server.
+
+    Raises:
+        click.ClickException: there is none.
+    """
     from galley.app.store import open_store
 
-    store = open_store(load_settings(data=data))
+    settings = load_settings(data=data)
+    require_installation(settings)
+    store = open_store(settings)
     try:
         yield store
     finally:

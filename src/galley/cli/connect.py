@@ -57,6 +57,8 @@ def _address(data: Path | None) -> str:
     from galley.app.addresses import address_of
     from galley.cli.serve import ADDRESS_NAME
 
+    if not data.is_dir():
+        raise click.UsageError(f"--data {data}: there is no such folder; give the server's.")
     known = data / ADDRESS_NAME
     if known.exists():
         return known.read_text().strip()

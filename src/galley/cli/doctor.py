@@ -189,9 +189,10 @@ def _database(patient: _Patient) -> Iterator[Finding]:
     database = patient.database
     place = database.url.render_as_string()
     if database.is_sqlite:
-        file = patient.settings.data / "galley.db"
+        file = patient.settings.database_file
         if not file.exists():
-            yield Finding(FAULT, "database", f"{file} is missing", "restore a backup")
+            cure = "give the folder of a Galley, or restore a backup"
+            yield Finding(FAULT, "database", f"{file} is missing", cure)
             return
         if note := platform_note():
             yield Finding(NOTE, "sqlite", note, "install the wheel pysqlite3, or use Postgres")

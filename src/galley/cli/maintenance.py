@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from galley.cli.common import data_option, load_settings
+from galley.cli.common import data_option, load_settings, require_installation
 
 if TYPE_CHECKING:
     from galley.settings import Settings
@@ -22,7 +22,11 @@ _BACKUP_FOLDERS = ("logs", "files")
 @click.option("--check", is_flag=True, help="Change nothing; only tell what would be done.")
 @click.option("--draft", hidden=True, help="For developers: write the next version's file.")
 def migrate(data: Path, check: bool, draft: str | None) -> None:
-    """Bring the database to this version's schema; safe to repeat."""
+    """Bring the database to this version's schema; safe to repeat.
+
+    `galley serve` does it by itself. An empty folder becomes a new Galley, to which users can be
+    added before its first start.
+    """
     from galley.core.tables import import_models
     from galley.storage import migrations
     from galley.storage.db import Database, metadata
@@ -32,10 +36,10 @@ def migrate(data: Path, check: bool, draft: str | None) -> None:
     if draft is not None:
         _draft(draft)
         return
-    if settings.database_url is None and not check:
+    if check:
+        require_installation(settings)
+    else:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if settings.database_url is None and not data.is_dir():
-        raise click.ClickException(f"{data} is not there; nothing to migrate.")
     database = Database(settings.database_address)
     try:
         before = migrations.current_version(database)
@@ -153,8 +157,8 @@ def _sources(
     from galley.storage.db import Database, metadata
     from galley.storage.git import GitStore
 
-    if must_exist and not settings.data.is_dir():
-        raise click.ClickException(f"{settings.data} is not there; give Galley's data folder.")
+    if must_exist:
+        require_installation(settings)
     import_models()
     database = Database(settings.database_address)
     folders = {name: settings.data / name for name in _BACKUP_FOLDERS}

@@ -109,11 +109,9 @@ def webhook_key(data: Path) -> None:
     the newest is printed; until the older one leaves the key file, webhooks carry both signatures.
     """
     from galley.app.signing import as_text, webhook_keys
-    from galley.core.secrets.sealing import open_sealer
 
-    if not data.is_dir():
-        raise click.ClickException(f"{data} is not there; give Galley's data folder.")
-    click.echo(as_text(webhook_keys(load_settings(data=data), open_sealer(data))[0]))
+    with opened(data) as store:
+        click.echo(as_text(webhook_keys(load_settings(data=data), store.sealer)[0]))
 
 
 @contextmanager

@@ -27,6 +27,7 @@ def run(*arguments: str, given: str = "") -> Result:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
+    assert run("migrate", "--data", str(folder)).exit_code == 0
     added = run(
         "user",
         "add",
@@ -122,6 +123,50 @@ def test_mistakes_are_explained(data: Path, arguments: tuple[str, ...], hint: st
     assert failed.exit_code == 1
     assert isinstance(failed.exception, Exception)
     assert hint in (explain(failed.exception) or "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("user", "add", "ann@example.org"),
+        ("token", "add", "--user", "ann@example.org", "--kind", "personal"),
+        ("secret", "list"),
+        ("webhook-key",),
+        ("backup", "saved"),
+        ("migrate", "--check"),
+    ],
+)
+@pytest.mark.parametrize("folder", ["typo", "."])
+def test_a_mistyped_folder_does_not_become_an_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], folder: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused = run(*arguments, "--data", folder)
+    assert refused.exit_code == 1
+    assert f"{folder} holds no Galley" in refused.output
+    assert f"galley serve --data {folder}" in refused.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_on_the_way_to_postgres_may_be_mistyped_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_url: str
+) -> None:
+    if empty_url.startswith("sqlite"):
+        pytest.skip("the folder holds the database")
+    monkeypatch.setenv("GALLEY_DATABASE_URL", empty_url)
+    add = ("user", "add", "ann@example.org", "--data")
+    assert "holds no Galley" in run(*add, str(tmp_path)).output
+    data = tmp_path / "data"
+    assert run("migrate", "--data", str(data)).exit_code == 0
+    assert run(*add, str(data)).output == "Added the user ann@example.org.\n"
+    assert "holds no Galley" in run(*add, str(tmp_path / "typo")).output
+    assert not (tmp_path / "typo").exists()
+
+
+def test_the_settings_of_a_client_want_a_folder_that_is_there(tmp_path: Path) -> None:
+    refused = run("connect", "dk", "--data", str(tmp_path / "typo"))
+    assert refused.exit_code == 2
+    assert "there is no such folder" in refused.output
 
 
 def test_bad_settings_are_named(tmp_path: Path) -> None:

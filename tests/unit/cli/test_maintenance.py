@@ -215,7 +215,7 @@ def test_logs_can_be_left_out(installation: Installation, tmp_path: Path) -> Non
 def test_a_backup_of_nothing_is_refused(tmp_path: Path) -> None:
     done = run(backup, tmp_path / "saved", "--data", tmp_path / "none")
     assert done.exit_code == 1
-    assert "is not there" in done.output
+    assert "holds no Galley" in done.output
     assert not (tmp_path / "saved").exists()
 
 
