@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 import sqlalchemy as sa
 from tests.chaos.test_kills import Stage
@@ -40,6 +41,52 @@ def worker(stage: Stage, name: str) -> Iterator[subprocess.Popen[str]]:
 
 def workers_of(stage: Stage) -> set[str]:
     return {row.worker for row in stage.rows(sa.select(models.attempts.c.worker)) if row.worker}
+
+
+def on_worker(stage: Stage, name: str) -> dict[int, int]:
+    """Attempt id -> pid of what lives on this worker."""
+    a = models.attempts.c
+    mine = {row.id for row in stage.rows(sa.select(a.id).where(a.worker == name))}
+    return {key: pid for key, pid in stage.living().items() if key in mine}
+
+
+def test_what_is_deleted_ends_on_the_worker_too(tmp_path: Path, postgres_url: str) -> None:
+    stage = Stage(tmp_path, postgres_url)
+    stage.environment["GALLEY_SLOTS"] = "1"
+    with stage.up() as (_, api), worker(stage, "w1"):
+        stage.load_recipe(api, step_s=100)
+        for _ in range(4):
+            stage.order(api)
+        pids = until(lambda: len(found := on_worker(stage, "w1")) >= 2 and found, what="its steps")
+        api.good("DELETE", "/v2/order/deleteall/master")
+        gone = [psutil.Process(pid) for pid in pids.values() if psutil.pid_exists(pid)]
+        _, left = psutil.wait_procs(gone, 20)
+        assert not left
+        assert stage.rows(sa.select(models.attempts.c.id)) == []
+    stage.database.close()
+
+
+def test_a_worker_that_stood_still_ends_what_others_do_now(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    stage = Stage(tmp_path, postgres_url)
+    stage.environment["GALLEY_SLOTS"] = "8"
+    with stage.up() as (_, api), worker(stage, "w1") as process:
+        stage.load_recipe(api, step_s=100)
+        for _ in range(4):
+            stage.order(api)
+        pids = until(lambda: on_worker(stage, "w1"), what="its steps")
+        process.send_signal(signal.SIGSTOP)
+        a = models.attempts.c
+        lost = sa.select(a.id).where(a.id.in_(pids), a.state == "lost")
+        until(lambda: len(stage.rows(lost)) == len(pids), what="the loss of its steps")
+        shims = [psutil.Process(pid) for pid in pids.values()]
+        process.send_signal(signal.SIGCONT)
+        _, left = psutil.wait_procs(shims, 20)
+        assert not left
+        api.good("DELETE", "/v2/order/deleteall/master")
+        until(lambda: not stage.living(), what="the end of the rest")
+    stage.database.close()
 
 
 def test_a_worker_takes_its_share_and_may_be_killed(tmp_path: Path, postgres_url: str) -> None:

@@ -47,6 +47,7 @@ class WorkerLoop:
         self._is_served_directly = is_served_directly
         self._known: set[int] = set()
         self._killed: set[int] = set()
+        self._let_go: set[int] = set()
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._serve, name="galley-worker", daemon=True)
@@ -81,9 +82,30 @@ class WorkerLoop:
     def look(self) -> None:
         """Start what was given to this worker, watch what somebody started, kill what was canceled.
 
-        Runs are read only where there is something new; most looks are one small question.
+        What runs here and is not this worker's any more is killed, too: its run was deleted, or it
+        was given to others while this process stood still. While the ledger is in this process
+        that is all. Runs are read only where there is something new; most looks are one small
+        question.
         """
+        mine = {
+            int(key) for key in self._executor.list_keys()
+        }  # asked first: rows are there before
+        is_served_directly = self._is_served_directly()
+        if is_served_directly and not mine:
+            return
         held = self._held()
+        self._end_what_is_not_held(mine - held.keys())
+        if not is_served_directly:
+            self._heed(held)
+
+    def _end_what_is_not_held(self, strays: set[int]) -> None:
+        for key in strays - self._let_go:
+            log.warning("attempt_not_held", attempt=key, worker=self._name)
+            self._acts.kill(key, self._name)
+        self._let_go = strays
+
+    def _heed(self, held: dict[int, tuple[int, bool]]) -> None:
+        """Do what the rows say that has not been done yet."""
         self._known &= held.keys()
         self._killed &= held.keys()
         fresh = {run_id for key, (run_id, _) in held.items() if key not in self._known}
@@ -129,8 +151,7 @@ class WorkerLoop:
         while not self._stopping:
             try:
                 self.report()
-                if not self._is_served_directly():
-                    self.look()
+                self.look()
             except SQLAlchemyError as error:
                 log.warning("worker_trouble", error=str(error))
             self._wake.wait(BEAT_S)

@@ -28,20 +28,29 @@ class Elsewhere(InstantActs):
 
 
 class Offer:
-    """An executor that only says what it offers."""
+    """An executor that only says what it offers, and what it has."""
+
+    def __init__(self, *keys: int) -> None:
+        self.has = set(keys)
+
+    def list_keys(self) -> frozenset[str]:
+        return frozenset(map(str, self.has))
 
     def capabilities(self) -> Capabilities:
         return Capabilities("local", 4, frozenset({"gpu"}), ())
 
 
-def worker_loop(database: Database, acts: Any, *claimed: int) -> WorkerLoop:
+def worker_loop(
+    database: Database, acts: Any, *claimed: int, offer: Offer | None = None, leads: bool = False
+) -> WorkerLoop:
     """The loop of w1, where these attempts have been taken up by a process."""
     return WorkerLoop(
         database,
         "w1",
-        Offer(),  # type: ignore[arg-type]
+        offer or Offer(),  # type: ignore[arg-type]
         acts,
         is_claimed=lambda _run, step: step.attempt.id in claimed,
+        is_served_directly=lambda: leads,
     )
 
 
@@ -297,4 +306,58 @@ def test_a_worker_that_stops_gets_no_more_work_and_loses_nothing(
     leader._beat()
     leader.send(msg.Tick()).result(10)
     assert len(acts.started) == 2
+    leader.stop()
+
+
+@pytest.mark.parametrize("message", [msg.DeleteOrder, msg.DeleteRun])
+def test_a_worker_kills_what_was_deleted_under_its_hands(
+    postgres_database: Database, message: Any
+) -> None:
+    leader = Cluster(postgres_database, SystemClock(), "a:1")
+    acts = Elsewhere(leader.writer)
+    leader.start(acts)
+    with postgres_database.connection() as connection:
+        leadership.report_worker(connection, "w1", 4, (), 60)
+    leader._beat()
+    kept, gone = leader.call(submit(1)), leader.call(submit(1))
+    (first, _), (second, _) = acts.started
+    noted, offer = Noted(), Offer()
+    loop = worker_loop(postgres_database, noted, offer=offer)
+    loop.look()
+    offer.has = {first, second}
+    assert sorted(noted.done) == [("start", first), ("start", second)]
+    leader.call(message(gone.order_id if message is msg.DeleteOrder else gone.run_id))
+    loop.look()
+    loop.look()
+    assert noted.done[2:] == [("kill", second)]
+    assert kept.run_id is not None
+    leader.stop()
+
+
+@pytest.mark.parametrize("leads", [False, True])
+def test_a_worker_that_stood_still_kills_what_was_given_to_others(
+    postgres_database: Database, leads: bool
+) -> None:
+    leader = Cluster(postgres_database, SystemClock(), "a:1")
+    acts = Elsewhere(leader.writer)
+    leader.start(acts)
+    with postgres_database.connection() as connection:
+        leadership.report_worker(connection, "w1", 4, (), 60)
+    leader._beat()
+    leader.call(submit(1))
+    old, _ = acts.started[0]
+    noted = Noted()
+    loop = worker_loop(postgres_database, noted, offer=Offer(old), leads=leads)
+    loop.look()
+    noted.done.clear()
+    with postgres_database.connection() as connection:
+        dead = models.leases.c.name == "worker:w1"
+        connection.execute(models.leases.update().where(dead).values(until=0))
+        leadership.report_worker(connection, "w2", 4, (), 60)
+    leader._beat()
+    leader.send(msg.Tick()).result(10)
+    loop.report()
+    loop.look()
+    loop.look()
+    assert noted.done == [("kill", old)]
     leader.stop()

@@ -64,6 +64,10 @@ class Executor(Protocol):
         """End the whole process group: ask, wait `grace_s`, kill. Unknown keys are fine."""
         ...
 
+    def list_keys(self) -> frozenset[str]:
+        """The attempts that it has taken up and not reported the end of yet."""
+        ...
+
     def capabilities(self) -> Capabilities:
         """What this executor offers now."""
         ...

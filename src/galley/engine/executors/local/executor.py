@@ -100,6 +100,11 @@ class LocalExecutor:
         if (supervisor := self._supervisor) is not None:
             supervisor.note(lambda: supervisor.cancel(key, grace_s))
 
+    def list_keys(self) -> frozenset[str]:
+        """The attempts that it has taken up and not reported the end of yet."""
+        supervisor = self._supervisor
+        return frozenset() if supervisor is None else supervisor.list_keys()
+
     def capabilities(self) -> Capabilities:
         """What this executor offers."""
         return self._capabilities

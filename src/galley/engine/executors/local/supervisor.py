@@ -70,6 +70,10 @@ class Supervisor:
         """Why the template does not start, while that is so; may be read from any thread."""
         return (self._complaint or "the template does not start") if self._faults else None
 
+    def list_keys(self) -> frozenset[str]:
+        """The attempts that are here; may be asked from any thread."""
+        return frozenset(self._attempts)  # one step of the interpreter: no other thread comes in
+
     def note(self, act: Callable[[], None]) -> None:
         """Have the act done in the serving thread, soon, in order."""
         self._loop.note(act)
