@@ -1,6 +1,7 @@
 """The command line. Commands are imported when they are called, so that help comes at once."""
 
 import importlib
+import os
 import sys
 from dataclasses import dataclass
 
@@ -66,18 +67,29 @@ def cli() -> None:
 def main() -> None:
     """The program `galley`. Errors that a user can mend are one line and exit status 1."""
     try:
-        sys.exit(cli.main(prog_name="galley", standalone_mode=False))
+        status = cli.main(prog_name="galley", standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(status)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(130)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        _drop_output()
+        sys.exit(1)
     except Exception as error:
         text = explain(error)
         if text is None:
             raise
         click.echo(f"Error: {text}", err=True)
+        _drop_output()
         sys.exit(1)
+
+
+def _drop_output() -> None:
+    """Let what was not written yet vanish: at the end Python would try again, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def explain(error: Exception) -> str | None:
@@ -93,9 +105,24 @@ def explain(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, PermissionError):
         return f"{error.filename}: permission denied. Run Galley as the user who owns it."
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {(error.strerror or str(error)).lower()}."
-    if type(error).__module__.startswith(("sqlalchemy", "psycopg")):
-        reason = str(getattr(error, "orig", error)).strip().splitlines()
-        return f"The database does not answer: {reason[0] if reason else type(error).__name__}"
+    if isinstance(error, OSError):
+        place = "Files cannot be read or written" if error.filename is None else error.filename
+        return f"{place}: {(error.strerror or str(error)).lower()}."
+    if type(error).__module__.startswith(("sqlalchemy", "psycopg", "sqlite3", "pysqlite3")):
+        return _explain_database(error)
     return None
+
+
+def _explain_database(error: Exception) -> str:
+    from galley.storage.db import is_disk_full
+
+    lines = str(getattr(error, "orig", error)).strip().splitlines()
+    reason = lines[0] if lines else type(error).__name__
+    if is_disk_full(error):
+        return f"There is no room left on the disk of the database ({reason}). Free some space."
+    if "readonly" in reason:
+        return (
+            f"The database cannot be written ({reason}). Run Galley as the user who owns the data"
+            " folder, on a disk that is not mounted read-only."
+        )
+    return f"The database does not answer: {reason}"

@@ -206,8 +206,13 @@ def _database(patient: _Patient) -> Iterator[Finding]:
         yield Finding(FAULT, "database", str(error), "do what the message says")
     except sa.exc.SQLAlchemyError as error:
         reason = str(getattr(error, "orig", error)).strip().split("\n")[0]
-        cure = "start the database, or correct database_url"
-        yield Finding(FAULT, "database", f"{place} does not answer: {reason}", cure)
+        cure = (
+            "run doctor as the user who owns the folder, on a disk that can be written"
+            if database.is_sqlite
+            else "start the database, or correct database_url"
+        )
+        state = "cannot be opened" if database.is_sqlite else "does not answer"
+        yield Finding(FAULT, "database", f"{place} {state}: {reason}", cure)
     else:
         yield Finding(OK, "database", f"{place} is sound, schema {migrations.versions()[-1]}")
 

@@ -21,7 +21,7 @@ from galley.kit.failpoints import failpoint
 from galley.kit.files import discard, fsync_folder, write_atomically
 from galley.storage import migrations
 from galley.storage.blobs import BlobStore, LocalBlobs, sha256_of
-from galley.storage.db import Database
+from galley.storage.db import Database, is_disk_full
 from galley.storage.dump import Snapshot, snapshot
 from galley.storage.git import GitStore
 from galley.storage.gitprogram import run_git
@@ -83,7 +83,7 @@ def make_backup(sources: Sources, target: Path, *, galley: str, now: datetime) -
     """Write a backup into the new folder `target`; until it is whole, the folder has no name.
 
     Raises:
-        BackupRefused: the folder is there already.
+        BackupRefused: the folder is there already, or its disk is full.
         SchemaUnknown: the database is not at this Galley's schema.
         BlobDamaged, GitFailed, DumpUnusable: what is to be backed up is damaged.
     """
@@ -102,8 +102,13 @@ def make_backup(sources: Sources, target: Path, *, galley: str, now: datetime) -
         if target.exists():
             target.rmdir()
         partial.rename(target)
-    except BaseException:
+    except BaseException as error:
         discard(partial)
+        if is_disk_full(error):
+            raise BackupRefused(
+                f"There is no room for the backup in {target.parent.absolute()}; nothing was kept."
+                " Free some space there, or give it another place."
+            ) from error
         raise
     fsync_folder(target.parent)
     return manifest

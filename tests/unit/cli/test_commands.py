@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -187,6 +188,32 @@ def test_issues_are_listed_with_their_error() -> None:
     assert explain(error) == "It does not compile.\n  a.json: line 3: a comma is missing"
     assert explain(KeyError("bug")) is None
     assert "permission denied" in (explain(PermissionError(13, "x", "/data/x")) or "")
+    assert (explain(OSError(28, "No space left")) or "").endswith(": no space left.")
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (sqlite3.OperationalError("database or disk is full"), "Free some space"),
+        (sqlite3.OperationalError("attempt to write a readonly database"), "mounted read-only"),
+        (sqlite3.OperationalError("database is locked"), "does not answer: database is locked"),
+    ],
+)
+def test_what_the_database_refuses_is_told_with_its_cure(error: Exception, hint: str) -> None:
+    assert hint in (explain(error) or "")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["doctor", "--data", "none"]])
+def test_output_that_cannot_be_written_is_one_sentence(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    program = Path(sys.executable).with_name("galley")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [program, *arguments], stdout=full, stderr=subprocess.PIPE, cwd=tmp_path, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"Error: Files cannot be read or written: no space left on device.\n"
 
 
 def test_settings_for_dk(tmp_path: Path) -> None:

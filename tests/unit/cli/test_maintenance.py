@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from galley.settings import Settings
 from galley.storage import migrations
 from galley.storage.blobs import BlobsAway, LocalBlobs
 from galley.storage.db import Database
+from galley.storage.dump import Snapshot
 
 
 def run(command: Any, *arguments: object) -> Result:
@@ -217,6 +219,19 @@ def test_a_backup_of_nothing_is_refused(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert "holds no Galley" in done.output
     assert not (tmp_path / "saved").exists()
+
+
+def test_a_backup_that_has_no_room_says_so_and_leaves_nothing(
+    installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_self: Snapshot, _folder: Path) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(Snapshot, "write", full)
+    done = run(backup, tmp_path / "saved", "--data", installation.data)
+    assert done.exit_code == 1
+    assert f"no room for the backup in {tmp_path}" in done.output
+    assert sorted(path.name for path in tmp_path.iterdir() if "saved" in path.name) == []
 
 
 def test_what_is_no_backup_is_not_restored(tmp_path: Path) -> None:
