@@ -1,6 +1,7 @@
 """The one error of a step that a user can understand and mend."""
 
 import re
+import signal
 
 from galley.core.errors import Refused
 
@@ -20,6 +21,22 @@ class StepError(Refused):
     def inside(self, place: str) -> "StepError":
         """The same fault, saying first where it happened."""
         return StepError(f"{place}: {self.message}", retryable=self.retryable)
+
+
+def ended(code: int) -> str:
+    """How a program ended: `ended with exit code 3`, `was killed by signal 9 (SIGKILL)`.
+
+    `code` is its exit code, or minus the number of the signal that ended it.
+    """
+    return f"ended with exit code {code}" if code >= 0 else f"was killed by {signal_name(-code)}"
+
+
+def signal_name(number: int) -> str:
+    """`signal 9 (SIGKILL)`."""
+    try:
+        return f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:
+        return f"signal {number}"
 
 
 def told(error: BaseException) -> str:

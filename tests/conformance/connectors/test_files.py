@@ -198,6 +198,29 @@ def test_a_program_is_a_source_and_an_action(place, into):
         made.run({}, KeySpec("p", "program"))
 
 
+def test_what_a_failed_program_printed_is_in_the_log(place, into):
+    made = connector("shell", place)
+    words = "seq 30000; echo the reason; echo a warning >&2; exit 3"
+    key = KeySpec("p", "program", command=("sh", "-c", words))
+    for attempt in (lambda: made.run({}, key), lambda: made.read({}, key, into())):
+        place.console.lines.clear()
+        with pytest.raises(StepError, match="the log has its output"):
+            attempt()
+        assert ("I", "the reason") in place.console.lines
+        assert ("O", "a warning") in place.console.lines
+        assert ("I", "1") not in place.console.lines
+        assert "bytes that it printed are left out" in place.console.text
+
+
+def test_a_program_that_is_missing_or_killed_is_told_clearly(place):
+    made = connector("shell", place)
+    with pytest.raises(StepError, match="There is no program nowhere-at-all"):
+        made.run({}, KeySpec("p", "program", command=("nowhere-at-all",)))
+    with pytest.raises(StepError, match=r"killed by signal 9 \(SIGKILL\)"):
+        made.run({}, KeySpec("p", "program", command=("sh", "-c", "kill -9 $$")))
+    assert str(place.segments) not in place.console.text
+
+
 def test_a_program_gets_a_clean_environment(place, monkeypatch):
     monkeypatch.setenv("GALLEY_SECRET_KEY", "s3cret")
     key = KeySpec("p", "program", command=("env",))

@@ -1,16 +1,18 @@
 """Programs on this machine, run under the attempt's limits."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 from galley.core.recipes.spec import KeySpec
 from galley.engine.connectors import paths, tables
 from galley.engine.connectors.base import Batch, ConnectorCapabilities, Place, Result
-from galley.engine.faults import StepError
+from galley.engine.faults import StepError, ended
 
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ")
 _MAX_RESULT_BYTES = 1024 * 1024
+_SHOWN_BYTES = 64 * 1024
 
 
 def clean_environment(home: Path) -> dict[str, str]:
@@ -84,8 +86,26 @@ class ShellConnector:
 
     def _captured(self, config: dict[str, Any], key: KeySpec, target: Path) -> None:
         """Run with the output going to a file; the shell only redirects, it parses nothing."""
-        argv = ("/bin/sh", "-c", 'exec "$@" > "$0"', str(target), *self._command(key))
-        self._run(config, key, target.parent, argv=argv)
+        redirect = 'out=$1; shift; exec "$@" > "$out"'
+        argv = ("/bin/sh", "-c", redirect, "sh", str(target), *self._command(key))
+        try:
+            self._run(config, key, target.parent, argv=argv)
+        except StepError:
+            self._show_end(target)
+            raise
+
+    def _show_end(self, output: Path) -> None:
+        """Put the end of what a failed program printed into the log."""
+        if not output.exists():
+            return
+        left_out = max(output.stat().st_size - _SHOWN_BYTES, 0)
+        with output.open("rb") as file:
+            file.seek(left_out)
+            text = file.read(_SHOWN_BYTES).decode(errors="replace")
+        if left_out:
+            self._place.console.info(f"(The first {left_out} bytes that it printed are left out.)")
+        for line in text.splitlines():
+            self._place.console.info(line)
 
     def _run(
         self,
@@ -97,12 +117,14 @@ class ShellConnector:
         command = self._command(key)
         timeout = key.options.get("timeout-s")
         place = self._place
+        environment = self._environment(config)
+        _check_program(command[0], place.work, environment["PATH"])
         readable = [path for path in (place.tree, *place.roots) if path is not None]
         try:
             code = place.console.run_program(
                 argv or command,
                 cwd=place.work,
-                env=self._environment(config),
+                env=environment,
                 network=bool(config.get("network")),
                 readable=readable,
                 writable=[place.work, folder],
@@ -116,7 +138,7 @@ class ShellConnector:
             ) from error
         if code:
             raise StepError(
-                f"The program {command[0]} ended with exit code {code}; the log has its output.",
+                f"The program {command[0]} {ended(code)}; the log has its output.",
                 retryable=True,
             )
 
@@ -130,3 +152,12 @@ class ShellConnector:
         if not isinstance(own, dict):
             raise StepError("`environment` must be an object of names and texts.")
         return clean_environment(self._place.work) | {str(k): str(v) for k, v in own.items()}
+
+
+def _check_program(name: str, folder: Path, path: str) -> None:
+    """See that there is such a program, for the shell that starts it would say so less clearly."""
+    if shutil.which(str(folder / name) if "/" in name else name, path=path) is None:
+        raise StepError(
+            f"There is no program {name}, or it cannot be executed (PATH is {path}). Install it, or"
+            " correct `command`."
+        )

@@ -15,7 +15,7 @@ from galley.engine.containers import (
     remove_argv,
     run_argv,
 )
-from galley.engine.faults import StepError
+from galley.engine.faults import StepError, ended
 from galley.engine.nodes import interface
 from galley.engine.nodes.base import Step
 from galley.engine.nodes.workshop import Workshop
@@ -93,4 +93,4 @@ def _reason(image: str, code: int, memory_mb: int | None) -> str:
     if code == _KILLED:
         limit = f" of {memory_mb} MB" if memory_mb else ""
         return f"The image {image} was killed, probably at its memory limit{limit}."
-    return f"The image {image} ended with exit code {code}; the log has its output."
+    return f"The image {image} {ended(code)}; the log has its output."

@@ -12,7 +12,7 @@ from galley.core.runs.plan import Environment
 from galley.engine.connectors.shell import clean_environment
 from galley.engine.containers import find_engine, missing_engine
 from galley.engine.environments import EnvironmentStore, Interpreter, default_folder
-from galley.engine.faults import StepError
+from galley.engine.faults import StepError, ended
 from galley.engine.nodes import flow, interface, runner, workshop
 from galley.engine.nodes.base import MAX_VALUE_BYTES, Step
 from galley.engine.nodes.conditions import choose
@@ -139,7 +139,7 @@ def _run_python(
     )
     step.exit_code = code
     if not result.is_file() or result.is_symlink():
-        raise StepError(f"The script {script.path} {_ended(code)}; the log has its output.")
+        raise StepError(f"The script {script.path} {ended(code)}; the log has its output.")
     if result.stat().st_size > MAX_VALUE_BYTES * (len(script.exports) + 1):
         raise StepError(f"The exports of {script.path} are larger than {MAX_VALUE_BYTES} bytes.")
     _take(step, script, msgspec.json.decode(result.read_bytes()))
@@ -165,7 +165,7 @@ def _run_program(
     step.exit_code = code
     if code:
         raise StepError(
-            f"The program {Path(command[0]).name} {_ended(code)}; the log has its output.",
+            f"The program {Path(command[0]).name} {ended(code)}; the log has its output.",
             retryable=True,
         )
 
@@ -209,10 +209,6 @@ def _start(
         raise StepError(
             f"The program {argv[0]} could not be started: {error.strerror or error}."
         ) from error
-
-
-def _ended(code: int) -> str:
-    return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
 
 def _text(value: Any) -> str:

@@ -93,8 +93,8 @@ def test_secrets_reach_the_step_and_nothing_else(bench):
 @pytest.mark.parametrize(
     ("number", "reason"),
     [
-        (signal.SIGKILL, "killed by signal 9 (out of memory or an operator)"),
-        (signal.SIGSEGV, "killed by signal 11 (a crash in native code)"),
+        (signal.SIGKILL, "killed by signal 9 (SIGKILL): out of memory or an operator"),
+        (signal.SIGSEGV, "killed by signal 11 (SIGSEGV): a crash in native code"),
     ],
 )
 def test_a_process_that_dies_by_a_signal_is_lost(bench, number, reason):

@@ -78,7 +78,7 @@ def test_scripts_run_in_order_and_share_their_folder(task, console, script):
         ("import sys; sys.exit(3)\n", "it ended with exit code 3"),
         ("import sys; sys.exit('no data')\n", "it ended with no data"),
         ("import os; os._exit(4)\n", "ended with exit code 4"),
-        ("import os; os.kill(os.getpid(), 9)\n", "was killed by signal 9"),
+        ("import os; os.kill(os.getpid(), 9)\n", "was killed by signal 9 (SIGKILL)"),
     ],
 )
 def test_a_failing_script_says_why(task, console, script, text, reason):

@@ -11,6 +11,7 @@ from galley.engine.executors.local.attempt import Attempt
 from galley.engine.executors.local.logfile import ERROR, LogFile
 from galley.engine.executors.local.masking import Masker
 from galley.engine.executors.local.messages import OWNER_VARIABLE, Stop
+from galley.engine.faults import signal_name
 
 log = structlog.get_logger("galley.executor")
 
@@ -88,8 +89,8 @@ def reason(status: int | None) -> str:
     if code >= 0:
         return f"the step's process ended with exit status {code} and left no result"
     meaning = _MEANINGS.get(-code)
-    why = f" ({meaning})" if meaning else ""
-    return f"the step's process was killed by signal {-code}{why}"
+    why = f": {meaning}" if meaning else ""
+    return f"the step's process was killed by {signal_name(-code)}{why}"
 
 
 def write_last_line(attempt: Attempt, text: str, limit_bytes: int) -> None:

@@ -20,6 +20,7 @@ from galley.engine.executors.local import processes
 from galley.engine.executors.local.limits import LimitWatch
 from galley.engine.executors.local.logfile import ERROR, WARNING, LogFile, ProgramOutput
 from galley.engine.executors.local.messages import OWNER_VARIABLE
+from galley.engine.faults import signal_name
 from galley.engine.folders import OUT
 
 _SIGNALLED = 128
@@ -310,14 +311,6 @@ def _check(words: list[str], cwd: Path, path: str) -> None:
             f"there is no such program, or it cannot be executed (PATH is {path})",
             words[0],
         )
-
-
-def signal_name(number: int) -> str:
-    """`signal 9 (SIGKILL)`."""
-    try:
-        return f"signal {number} ({signal.Signals(number).name})"
-    except ValueError:
-        return f"signal {number}"
 
 
 def _take(pipe: int, output: ProgramOutput) -> bool:
