@@ -72,9 +72,10 @@ def _checks(runtime: Runtime) -> dict[str, Callable[[], str | None]]:
         return None
 
     def check_writer() -> str | None:
-        own = writer if isinstance(writer, Writer) else writer.writer
-        follows = own is not writer and not writer.leads
-        return None if follows or own.is_healthy else "the run ledger cannot commit"
+        if not isinstance(writer, Writer):
+            trouble: str | None = writer.trouble()
+            return trouble
+        return None if writer.is_healthy else "the run ledger cannot commit"
 
     def check_serving() -> str | None:
         return "the server is shutting down" if runtime.is_draining else None

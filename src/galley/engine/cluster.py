@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+import msgspec
 import psycopg
 import structlog
 from sqlalchemy import Connection
@@ -65,6 +66,7 @@ class Cluster:
         self._lock = threading.Lock()
         self._beating = threading.Lock()
         self._stopping = threading.Event()
+        self._beat_at = clock.monotonic()
         self._wakers: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._serve, name="galley-cluster", daemon=True)
 
@@ -72,6 +74,21 @@ class Cluster:
     def leads(self) -> bool:
         """Whether this server writes the ledger now, as far as it knows."""
         return self._epoch is not None and self.writer.is_leading
+
+    def trouble(self) -> str | None:
+        """Why this server cannot change runs now; None if it can.
+
+        Raises:
+            SQLAlchemyError: the database does not answer.
+        """
+        if not self._thread.is_alive():
+            return "the thread that attends to the cluster has ended"
+        if self._clock.monotonic() - self._beat_at > LEASE_S + BEAT_S:
+            return "the cluster was not looked at for a while; see the log"
+        if self.leads:
+            return None if self.writer.is_healthy else "the run ledger cannot commit"
+        with self._database.reading() as session:
+            return None if leadership.is_led(session.connection()) else "no server leads"
 
     def start(self, acts: Acts) -> None:
         """Take part: lead at once if nobody does."""
@@ -104,12 +121,22 @@ class Cluster:
 
     def call(self, message: Any, *, timeout_s: float = 30.0) -> Any:
         """See `ports.RunWriter.call`."""
+        future = self.send(message)
         try:
-            return self.send(message).result(timeout_s)
+            return future.result(timeout_s)
         except TimeoutError as error:
+            self._stop_waiting(future)
             raise Unavailable(
-                "No server leads at the moment; the request stays queued.", retry_after_s=5
+                "The leading server did not answer in time. The request stays queued and may still"
+                " take effect.",
+                retry_after_s=5,
             ) from error
+
+    def _stop_waiting(self, future: "Future[Any]") -> None:
+        """Nobody waits for this answer any more."""
+        with self._lock:
+            for uid in [uid for uid, waits in self._waiting.items() if waits is future]:
+                del self._waiting[uid]
 
     def subscribe(self, run_id: int | None, listener: Callable[[int], None]) -> Callable[[], None]:
         """See `ports.RunFeed.subscribe`."""
@@ -134,6 +161,10 @@ class Cluster:
         inbox.announce(connection, sorted(turn.touched))
         if turn.starts or turn.kills:
             connection.exec_driver_sql(f"notify {WORK}")
+
+    def refuse(self, connection: Connection, uid: str, refusal: Exception) -> None:
+        """See `writer.Guard`."""
+        inbox.answer(connection, [(uid, refusal)], self._clock.now())
 
     def deposed(self, letters: Sequence[Letter]) -> None:
         """See `writer.Guard`: the new leader finds in the inbox what this one could not write."""
@@ -188,6 +219,9 @@ class Cluster:
                     except SQLAlchemyError as error:
                         log.warning("reports_wait", count=len(self._unsent), error=str(error))
                         return
+                    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+                        log.exception("report_not_sendable", message=type(message).__name__)
+                        reply.set_exception(error)  # the others must not wait for it
                 self._unsent.popleft()
 
     def _collect(self, uid: str) -> None:
@@ -210,7 +244,7 @@ class Cluster:
             future = self._waiting.pop(uid, None)
         if future is None:
             return
-        if isinstance(reply, GalleyError):
+        if isinstance(reply, Exception):
             future.set_exception(reply)
         else:
             future.set_result(reply)
@@ -227,6 +261,9 @@ class Cluster:
                     self._attend(connection)
             except (psycopg.Error, SQLAlchemyError) as error:
                 log.warning("cluster_trouble", error=str(error))
+                self._stopping.wait(1.0)
+            except Exception:  # without this thread the server is deaf: it goes on
+                log.exception("cluster_trouble")
                 self._stopping.wait(1.0)
 
     def _attend(self, connection: "psycopg.Connection[Any]") -> None:
@@ -268,6 +305,7 @@ class Cluster:
             self._collect(uid)
         for waker in self._wakers:
             waker()
+        self._beat_at = self._clock.monotonic()
 
     def _try_to_lead(self) -> None:
         with self._database.connection() as connection:
@@ -281,6 +319,9 @@ class Cluster:
         except (leadership.LeadershipLostError, Unavailable):
             self._epoch = None
             return
+        except Exception:
+            self._epoch = None
+            raise
         self._on_lead(True)
 
     def _feed(self) -> None:
@@ -291,4 +332,17 @@ class Cluster:
             fresh = [entry for entry in found if entry.uid not in self._fed]
             self._fed = {entry.uid for entry in found}
         for entry in fresh:
-            self.writer.post(Letter(entry.message, uid=entry.uid))
+            if entry.fault is None:
+                self.writer.post(Letter(entry.message, uid=entry.uid))
+            else:
+                self._reject(entry.uid, entry.fault)
+
+    def _reject(self, uid: str, fault: GalleyError) -> None:
+        """Answer a row that cannot be read, so that it does not come again."""
+        log.error("message_not_understood", uid=uid, error=fault.message)
+        try:
+            with self._database.connection() as connection:
+                self.check(connection)
+                self.refuse(connection, uid, fault)
+        except leadership.LeadershipLostError:
+            return  # the next leader may understand it

@@ -11,19 +11,20 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
-from galley.core.errors import Conflict, GalleyError, NoSpace, Unavailable
+from galley.core.errors import GalleyError, NoSpace, Unavailable
 from galley.core.runs import messages as msg
 from galley.core.runs.leadership import LeadershipLostError
 from galley.core.runs.ledger import Applied, Ledger
 from galley.core.runs.live import LiveRun, LiveStep
 from galley.core.runs.task import Outcome
 from galley.core.runs.turn import Turn
+from galley.engine.refusals import is_of_the_message, refusal_of
 from galley.kit.clock import Clock
 from galley.kit.failpoints import failpoint
 from galley.storage.db import Database, is_disk_full
@@ -32,6 +33,7 @@ MAX_BATCH = 500
 _RETRY_S = 0.5
 _TICK_S = 1.0
 _REPORTS = (msg.Started, msg.Finished, msg.Lost, msg.Tick, msg.WorkersSeen)
+_UNSTORABLE = Outcome(state="failed", reason="Its result could not be stored; see the log.")
 log = structlog.get_logger("galley.writer")
 
 
@@ -78,6 +80,10 @@ class Guard(Protocol):
         self, connection: Connection, replies: Sequence[tuple[str, Any]], turn: Turn
     ) -> None:
         """Write the replies of messages that came through the inbox, and tell other servers."""
+        ...
+
+    def refuse(self, connection: Connection, uid: str, refusal: Exception) -> None:
+        """Write the refusal of one message that came through the inbox and changes nothing."""
         ...
 
     def deposed(self, letters: "Sequence[Letter]") -> None:
@@ -239,60 +245,48 @@ class Writer:
         return min(waits) if waits else None
 
     def _commit(self, batch: list[Letter]) -> None:
-        """One transaction for the batch; if it fails, one for each message."""
+        """One transaction for the batch; if a message is at fault, one for each of them."""
         try:
             applied = self._transact(batch)
         except LeadershipLostError:
             self._step_down(batch)
-        except (IntegrityError, DataError):
+        except Exception as error:  # noqa: BLE001 - whatever it is, its sender hears of it
             self.ledger.reset()
-            self._commit_singly(batch)
-        except (SQLAlchemyError, OSError) as error:
-            self.ledger.reset()
-            self._give_back(batch, error)
-        except Exception as error:
-            log.exception("batch_failed", messages=len(batch))
-            self.ledger.reset()
-            if len(batch) > 1:
-                self._commit_singly(batch)
+            if not is_of_the_message(error):
+                self._give_back(batch, error)
+            elif len(batch) == 1:
+                self._refuse(batch[0], error)
             else:
-                batch[0].reply.set_exception(error)
+                for letter in batch:
+                    self._commit([letter])
         else:
             self._conclude(batch, applied)
 
-    def _commit_singly(self, batch: list[Letter]) -> None:
-        """One of the messages cannot be stored; find out which, and let the others pass."""
-        for letter in batch:
-            try:
-                applied = self._transact([letter])
-            except LeadershipLostError:
-                self._step_down([letter])
-            except (IntegrityError, DataError) as error:
-                self.ledger.reset()
-                self._refuse(letter, error)
-            except (SQLAlchemyError, OSError) as error:
-                self.ledger.reset()
-                self._give_back([letter], error)
-            except Exception as error:
-                log.exception("message_failed", message=type(letter.message).__name__)
-                self.ledger.reset()
-                letter.reply.set_exception(error)
-            else:
-                self._conclude([letter], applied)
-
-    def _refuse(self, letter: Letter, error: SQLAlchemyError) -> None:
+    def _refuse(self, letter: Letter, error: Exception) -> None:
         """The message cannot be stored: its sender is told; an attempt's end is put plainly."""
-        log.warning("not_stored", message=type(letter.message).__name__, error=str(error)[:500])
         message = letter.message
-        if isinstance(message, msg.Finished):
-            lost = Outcome(state="failed", reason="Its result could not be stored; see the log.")
-            self._inbox.put(
-                Letter(msg.Finished(message.attempt_id, message.fence, lost), reply=letter.reply)
-            )
-            return
-        refusal = Conflict("Somebody else made the same change first; read it and retry.")
-        refusal.__cause__ = error
-        letter.reply.set_exception(refusal)
+        is_bug = not isinstance(error, SQLAlchemyError)
+        name, tell = type(message).__name__, log.error if is_bug else log.warning
+        tell("not_stored", message=name, error=str(error)[:500], exc_info=is_bug and error)
+        if isinstance(message, msg.Finished) and message.outcome != _UNSTORABLE:
+            plain = msg.Finished(message.attempt_id, message.fence, _UNSTORABLE)
+            self._inbox.put(Letter(plain, uid=letter.uid, reply=letter.reply))
+        elif letter.uid is None or self._guard is None:
+            letter.reply.set_exception(refusal_of(error))
+        else:
+            self._answer(letter.uid, letter, refusal_of(error))
+
+    def _answer(self, uid: str, letter: Letter, refusal: Exception) -> None:
+        """Tell the sender at another server; if that fails, the message comes again."""
+        guard = cast("Guard", self._guard)
+        try:
+            with self._database.connection() as connection:
+                guard.check(connection)
+                guard.refuse(connection, uid, refusal)
+        except LeadershipLostError:
+            self._step_down([letter])
+        except SQLAlchemyError as error:
+            self._give_back([letter], error)
 
     def _transact(self, letters: Sequence[Letter]) -> Applied:
         guard = self._guard

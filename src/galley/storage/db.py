@@ -16,7 +16,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session, SessionTransaction
 from sqlalchemy.types import BigInteger, Integer, Text, TypeDecorator
 
@@ -31,6 +31,7 @@ SAFE_SQLITE = (3, 51, 3)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _WRITES = "galley_writes"
+_TAKEN_STATES = frozenset({"23503", "23505"})  # of Postgres: foreign key, unique
 _PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
@@ -206,6 +207,14 @@ def is_disk_full(error: BaseException) -> bool:
     """Whether a database error or an OSError means that there is no room left."""
     text = str(error).lower()
     return "disk is full" in text or "no space left" in text or "could not extend file" in text
+
+
+def is_taken(error: IntegrityError) -> bool:
+    """Whether a row of that key is there already, or one that it names has gone."""
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return state in _TAKEN_STATES
+    return str(error.orig).startswith(("UNIQUE", "FOREIGN KEY"))
 
 
 def is_connection_lost(error: BaseException) -> bool:

@@ -4,11 +4,12 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from tests.unit.engine.test_writer import InstantActs, count, submit
 
-from galley.core.errors import NotFound, Unavailable
+from galley.core.errors import Conflict, Invalid, NotFound, Unavailable
 from galley.core.runs import inbox, leadership, loading, models
 from galley.core.runs import messages as msg
 from galley.core.runs.ports import Capabilities
@@ -361,3 +362,122 @@ def test_a_worker_that_stood_still_kills_what_was_given_to_others(
     loop.look()
     assert noted.done == [("kill", old)]
     leader.stop()
+
+
+def unanswered(database: Database) -> int:
+    with database.reading() as session:
+        query = sa.select(sa.func.count()).where(models.inbox.c.done_at.is_(None))
+        return session.scalar(query) or 0
+
+
+def put_row(database: Database, uid: str, body: str) -> None:
+    row = {"uid": uid, "kind": "?", "body": body, "created_at": SystemClock().now()}
+    with database.connection() as connection:
+        connection.execute(models.inbox.insert(), row)
+
+
+@pytest.mark.parametrize("body", ["no base64 \u2713", "", "wQ==", "gaR0eXBlpE5vbmU="])
+def test_a_row_that_nobody_understands_is_answered_and_stops_nobody(
+    join: Callable[[str], Cluster], postgres_database: Database, body: str
+) -> None:
+    put_row(postgres_database, "0", body)
+    first, second = join("a:1"), join("b:1")
+    put_row(postgres_database, "1", body)
+    assert second.call(submit(), timeout_s=20).run_id
+    wait_until(first, lambda: unanswered(postgres_database) == 0)
+    with postgres_database.reading() as session:
+        is_done, fault = inbox.read_reply(session.connection(), "1")
+    assert is_done
+    assert isinstance(fault, Unavailable)
+    assert "another version" in fault.message
+    assert (first.trouble(), second.trouble()) == (None, None)
+
+
+def test_a_bug_on_the_way_does_not_end_the_thread(
+    join: Callable[[str], Cluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = join("a:1"), join("b:1")
+    met = threading.Event()
+
+    def fail(*_arguments: object) -> None:
+        met.set()
+        raise RuntimeError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inbox, "take", fail)
+        late = second.send(submit())
+        assert met.wait(10)
+    assert late.result(20).run_id
+    assert first.trouble() is None
+
+
+def test_readiness_sees_a_dead_thread_and_a_missing_leader(
+    join: Callable[[str], Cluster], postgres_database: Database
+) -> None:
+    first = join("a:1")
+    lone = Cluster(postgres_database, SystemClock(), "w", may_lead=False)
+    assert "has ended" in str(lone.trouble())
+    lone.start(InstantActs(lone.writer))
+    assert lone.trouble() is None
+    first.stop()
+    assert "has ended" in str(first.trouble())
+    assert lone.trouble() == "no server leads"
+    with pytest.raises(Unavailable, match="stays queued"):
+        lone.call(submit(), timeout_s=0.1)
+    assert lone._waiting == {}
+    lone.stop()
+
+
+def test_what_cannot_be_stored_is_refused_at_the_server_that_was_asked(
+    join: Callable[[str], Cluster],
+    postgres_database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second = join("a:1"), join("b:1")
+    order = submit()
+    second.call(order)
+    with pytest.raises(Conflict, match="same change first"):
+        second.call(msg.SubmitOrder(order.order, submit().run), timeout_s=20)
+    huge = msgspec.structs.replace(submit().order, priority=10**12)
+    with pytest.raises(Invalid, match="out of range"):
+        second.call(msg.SubmitOrder(huge), timeout_s=20)
+
+    def fail(*_arguments: object) -> None:
+        raise RuntimeError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(first.writer.ledger._commands, "handle", fail)
+        with pytest.raises(inbox.NotAppliedError, match="RuntimeError"):
+            second.call(submit(), timeout_s=20)
+    assert unanswered(postgres_database) == 0
+    assert second._waiting == {}
+
+
+def test_an_end_that_cannot_be_stored_is_put_plainly_for_a_worker_too(
+    postgres_database: Database, join: Callable[[str], Cluster]
+) -> None:
+    database = Database(postgres_database.url)
+    leader = Cluster(database, SystemClock(), "a:1")
+    acts = Elsewhere(leader.writer)
+    leader.start(acts)
+    other = join("b:1")
+    with database.connection() as connection:
+        leadership.report_worker(connection, "w1", 4, (), 60)
+    leader._beat()
+    leader.call(submit(1))
+    told = other.send(msg.Finished(*acts.started[0], Outcome(state="failed", reason="a\0b")))
+    assert told.result(20) is True
+    assert unanswered(postgres_database) == 0
+    with database.reading() as session:
+        assert session.scalars(sa.select(models.attempts.c.state)).first() == "failed"
+    leader.stop()
+    database.close()
+
+
+def test_a_report_that_cannot_travel_holds_up_no_other(join: Callable[[str], Cluster]) -> None:
+    first, second = join("a:1"), join("b:1")
+    odd = second.send(msg.Started(1, 1, {"pid": object()}))
+    assert second.send(msg.Lost(998, 1, "gone")).result(20) is False
+    with pytest.raises(TypeError):
+        odd.result(0)
+    assert first.leads

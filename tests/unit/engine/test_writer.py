@@ -3,13 +3,15 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
-from galley.core.errors import Conflict, NotFound, Unavailable
+from galley.core.errors import Conflict, Invalid, NotFound, Unavailable
 from galley.core.runs import messages as msg
 from galley.core.runs import models
 from galley.core.runs.live import LiveRun, LiveStep
@@ -126,6 +128,26 @@ def test_a_row_that_cannot_be_stored_fails_only_its_own_message(
         futures[1].result(10)
     assert futures[2].result(10).run_id
     assert count(database, models.runs) == 3
+
+
+def test_a_value_that_no_row_can_hold_is_not_called_somebody_else_s_change(
+    writer: Writer, database: Database
+) -> None:
+    writer.start(InstantActs(writer))
+    row = dict.fromkeys(("principal", "method", "route", "key", "body_sha256"), "")
+    lacking = {**row, "status": 200, "media_type": "", "answer": None, "is_sealed": False}
+    with pytest.raises(Invalid, match="cannot keep what was sent"):
+        writer.call(submit(companions=(("idempotency_key", lacking | {"created_us": 1}),)))
+    made = submit()
+    assert made.run is not None
+    naive = datetime(2026, 1, 1)  # noqa: DTZ001 - the fault
+    odd = msg.SubmitOrder(made.order, msgspec.structs.replace(made.run, due_at=naive))
+    futures = [writer.send(message) for message in (submit(), odd, submit())]
+    with pytest.raises(Invalid, match="must be aware"):
+        futures[1].result(10)
+    assert futures[0].result(10).run_id
+    assert futures[2].result(10).run_id
+    assert count(database, models.runs) == 2
 
 
 def test_a_lost_database_tells_callers_and_keeps_reports(

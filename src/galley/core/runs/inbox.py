@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from galley.core import errors
-from galley.core.errors import GalleyError, Issue
+from galley.core.errors import GalleyError, Issue, Unavailable
 from galley.core.runs import messages as msg
 from galley.core.runs import models
 from galley.kit.ids import new_uid
@@ -36,10 +36,15 @@ _IDS_AT_ONCE = 300  # a notice holds 8,000 bytes
 
 @dataclass(frozen=True, slots=True)
 class InboxMessage:
-    """One row of the inbox, decoded."""
+    """One row of the inbox, decoded; `fault` says why it cannot be, and then `message` is None."""
 
     uid: str
     message: Any
+    fault: GalleyError | None = None
+
+
+class NotAppliedError(Exception):
+    """The leader met a bug in applying a message, which changed nothing; its log says more."""
 
 
 def put(connection: Connection, message: Any, now: datetime) -> str:
@@ -65,10 +70,19 @@ def take(connection: Connection, limit: int) -> list[InboxMessage]:
         .order_by(box.c.created_at, box.c.uid)
         .limit(limit)
     )
-    return [
-        InboxMessage(row.uid, _decoder.decode(base64.b64decode(row.body)))
-        for row in connection.execute(query)
-    ]
+    return [_decoded(row.uid, row.body) for row in connection.execute(query)]
+
+
+def _decoded(uid: str, body: str) -> InboxMessage:
+    """Whatever a row holds, the others must pass: servers of another version write here, too."""
+    try:
+        return InboxMessage(uid, _decoder.decode(base64.b64decode(body, validate=True)))
+    except (ValueError, TypeError, RecursionError, msgspec.MsgspecError) as error:
+        fault = Unavailable(
+            f"The leading server does not understand the message ({error}). It may be of another"
+            " version than this one: bring all servers and workers to the same."
+        )
+        return InboxMessage(uid, None, fault)
 
 
 def answer(connection: Connection, replies: Sequence[tuple[str, Any]], now: datetime) -> None:
@@ -94,10 +108,12 @@ def announce(connection: Connection, run_ids: Iterable[int]) -> None:
 
 
 def read_reply(connection: Connection, uid: str) -> tuple[bool, Any]:
-    """Whether the message was answered, and the reply or the GalleyError to raise."""
+    """Whether the message was answered, and the reply or the exception to raise."""
     box = models.inbox
     row = connection.execute(sa.select(box.c.reply, box.c.done_at).where(box.c.uid == uid)).first()
-    if row is None or row.done_at is None:
+    if row is None:
+        return True, Unavailable("The answer came, but too long ago to be there still.")
+    if row.done_at is None:
         return False, None
     return True, _decode(row.reply)
 
@@ -105,12 +121,14 @@ def read_reply(connection: Connection, uid: str) -> tuple[bool, Any]:
 def _encode(reply: Any) -> bytes:
     if isinstance(reply, GalleyError):
         told = {
-            "error": type(reply).__name__,
+            "error": next(k.__name__ for k in type(reply).__mro__ if k.__name__ in _ERRORS),
             "message": reply.message,
             "issues": [[i.file, i.description, i.severity] for i in reply.issues],
             "retry_after_s": reply.retry_after_s,
         }
         return msgspec.json.encode(told)
+    if isinstance(reply, Exception):
+        return msgspec.json.encode({"bug": type(reply).__name__})
     if isinstance(reply, msg.Submitted):
         return msgspec.json.encode({"submitted": msgspec.to_builtins(reply)})
     return msgspec.json.encode({"value": reply})
@@ -122,6 +140,8 @@ def _decode(text: str) -> Any:
         kind = _ERRORS.get(told["error"], GalleyError)
         issues = [Issue(*issue) for issue in told["issues"]]
         return kind(told["message"], issues=issues, retry_after_s=told["retry_after_s"])
+    if "bug" in told:
+        return NotAppliedError(f"the leading server met a {told['bug']}; see its log")
     if "submitted" in told:
         return msgspec.convert(told["submitted"], msg.Submitted)
     return told["value"]

@@ -69,6 +69,13 @@ def release(connection: Connection, holder: str, epoch: int) -> None:
     connection.execute(leases.update().where(mine).values(until=0))
 
 
+def is_led(connection: Connection) -> bool:
+    """Whether some server's lease to lead still runs."""
+    leases = models.leases.c
+    query = sa.select(leases.until >= sa.literal_column(_NOW.text)).where(leases.name == LEADER)
+    return bool(connection.scalar(query))
+
+
 def report_worker(
     connection: Connection, name: str, slots: int, tags: Iterable[str], ttl_s: float
 ) -> None:
