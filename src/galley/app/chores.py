@@ -6,7 +6,7 @@ import structlog
 
 from galley.core.events import audit, idempotency
 from galley.core.identity import operations as identity
-from galley.core.runs import retention
+from galley.core.runs import closing, retention
 from galley.engine.housekeeper import Chore
 from galley.wire.services import Services
 
@@ -14,6 +14,7 @@ log = structlog.get_logger("galley.app")
 
 _USES_S = 1.0
 _FIRST_S = 300.0
+_MINUTE_S = 60.0
 _HOUR_S = 3_600.0
 _DAY_S = 86_400.0
 _ANSWERED = timedelta(days=1)
@@ -22,7 +23,7 @@ _SENT = timedelta(days=30)
 
 
 def make_chores(services: Services) -> list[Chore]:
-    """Write down uses, forget what has ended, keep the audit's books."""
+    """Write down uses, forget what has ended, finish deletions, keep the audit's books."""
     database, clock = services.database, services.clock
 
     def flush_uses() -> None:
@@ -59,6 +60,7 @@ def make_chores(services: Services) -> list[Chore]:
         Chore("uses", _USES_S, flush_uses, at_end=True),
         Chore("forget", _HOUR_S, forget),
         Chore("forget_runs", _HOUR_S, forget_runs, after_s=_FIRST_S),
+        Chore("kitchens", _MINUTE_S, lambda: closing.stop_homeless(services.desk)),
         Chore("audit", _DAY_S, keep_books),
         Chore("repositories", _DAY_S, tidy, after_s=_HOUR_S),
     ]

@@ -26,19 +26,16 @@ _KITCHEN_DEPTH = 50
 def secrets_of(store: Store, run: LiveRun, references: frozenset[str]) -> dict[str, str]:
     """What a run's steps may know: its kitchen's secrets, those above it, then the account's."""
     with store.database.reading() as session:
-        scopes = _scopes_of(session, run.kitchen)
+        scopes = _scopes_of(session, run.kitchen_id)
         return secrets.resolve(session, store.sealer, references, scopes)
 
 
-def _scopes_of(session: Session, kitchen: str | None) -> list[str]:
+def _scopes_of(session: Session, kitchen_id: int | None) -> list[str]:
     scopes: list[str] = []
-    name = kitchen
-    while name is not None and len(scopes) < _KITCHEN_DEPTH:
-        row = session.scalar(sa.select(Kitchen).where(Kitchen.name == name))
-        if row is None or secrets.scope_of(row) in scopes:
-            break
+    row = session.get(Kitchen, kitchen_id or 0)
+    while row is not None and secrets.scope_of(row) not in scopes and len(scopes) < _KITCHEN_DEPTH:
         scopes.append(secrets.scope_of(row))
-        name = row.parent
+        row = session.scalar(sa.select(Kitchen).where(Kitchen.name == row.parent))
     return scopes
 
 

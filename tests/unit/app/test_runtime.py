@@ -99,10 +99,11 @@ def test_secrets_of_a_kitchen_come_before_those_above_it(tmp_path: Path) -> None
                 clock=store.clock,
             )
     with store.database.reading() as session:
-        scopes = app_parts._scopes_of(session, "feature")
+        feature = projects.get_kitchen(session, caller, "feature")
+        scopes = app_parts._scopes_of(session, feature.id)
         found = secrets.resolve(session, store.sealer, {"vault://a", "vault://b"}, scopes)
         assert app_parts._scopes_of(session, None) == []
-        assert app_parts._scopes_of(session, "gone") == []
+        assert app_parts._scopes_of(session, feature.id + 1) == []
     assert found == {"vault://a": "a of master", "vault://b": "b of feature"}
     store.database.close()
 

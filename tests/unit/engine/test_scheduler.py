@@ -10,12 +10,17 @@ import pytest
 import sqlalchemy as sa
 from tests.unit.engine.test_writer import InstantActs
 
-from galley.core.errors import Refused
-from galley.core.identity.operations import system_caller
+from galley.core.errors import Conflict, NotFound, Refused
+from galley.core.identity.operations import create_user, disable_user, enable_user, system_caller
 from galley.core.identity.policy import JUDGE
-from galley.core.projects.operations import create_recipe, seed_account
+from galley.core.projects.operations import (
+    create_kitchen,
+    create_recipe,
+    delete_kitchen,
+    seed_account,
+)
+from galley.core.runs import closing, models, reading
 from galley.core.runs import messages as msg
-from galley.core.runs import models, reading
 from galley.core.runs.desk import Desk
 from galley.core.runs.plan import CompiledSource, Plan, ScheduleSpec, Source, StepPlan
 from galley.engine.scheduler import Scheduler
@@ -33,10 +38,12 @@ class OneStep:
 
     def __init__(self) -> None:
         self.fault: str | None = None
+        self.system: dict[str, Any] = {}
 
     def compile(self, request: Any) -> CompiledSource:
         if self.fault is not None:
             raise Refused(self.fault)
+        self.system = dict(request.system)
         source = Source("recipe", request.project, request.path, request.variation)
         return CompiledSource(Plan(source=source, steps=(StepPlan("a", "noop"),)))
 
@@ -65,11 +72,14 @@ class Bench:
         self.desk = Desk(database, self.writer, self.compiler, repositories, clock)  # type: ignore[arg-type]
         self.scheduler = Scheduler(self.desk, self.caller)
 
-    def order(self, alerts: dict[str, list[str]] | None = None, **schedule: Any) -> int:
+    def order(
+        self, alerts: dict[str, list[str]] | None = None, by: int | None = None, **schedule: Any
+    ) -> int:
         spec = ScheduleSpec(**{"cron": "0 * * * *", **schedule})
         order = msg.NewOrder(
-            new_uid(), 1, "recipe", "rec", "v", "api", "master", spec, alerts=alerts
-        )
+            new_uid(), 1, "recipe", "rec", "v", "api", "master", spec, alerts=alerts,
+            created_by=by, kitchen_id=1,
+        )  # fmt: skip
         made: msg.Submitted = self.writer.call(msg.SubmitOrder(order))
         return made.order_id
 
@@ -182,3 +192,83 @@ def test_the_last_due_time_completes_the_order(bench: Bench) -> None:
     bench.pass_time(hours=1)
     assert bench.value(models.orders.c.state) == "completed"
     assert bench.value(models.schedules.c.next_due_at) is None
+
+
+def test_a_scheduled_run_names_whoever_ordered_it(bench: Bench) -> None:
+    with bench.database.writing() as session:
+        ann = create_user(
+            session, email="ann@example.org", name="Ann", password=None, clock=bench.clock
+        )
+    bench.order(by=ann.id)
+    bench.pass_time(hours=1)
+    system = bench.compiler.system
+    assert (system["user"], system["user_name"]) == ("ann@example.org", "Ann")
+
+
+def test_the_schedule_of_a_disabled_user_makes_no_runs_and_says_why(bench: Bench) -> None:
+    with bench.database.writing() as session:
+        ann = create_user(session, email="ann@example.org", password=None, clock=bench.clock)
+        disable_user(session, ann, clock=bench.clock)
+    bench.order(by=ann.id)
+    bench.pass_time(hours=1)
+    bench.pass_time(hours=1)
+    assert bench.fires() == [("13:00", "refused"), ("14:00", "refused")]
+    assert "The user ann@example.org, who placed the order, is disabled." in bench.value(
+        models.schedule_fires.c.reason
+    )
+    assert bench.value(sa.func.count(models.runs.c.id)) == 0
+    with bench.database.writing() as session:
+        enable_user(session, ann, clock=bench.clock)
+    bench.pass_time(hours=1)
+    assert bench.fires()[-1] == ("15:00", "fired")
+
+
+def dev_kitchen(bench: Bench) -> int:
+    """Makes a kitchen of one and the same name, again and again; its id."""
+    with bench.database.writing() as session:
+        made = create_kitchen(
+            session, bench.caller, bench.desk.repositories,
+            name="dev", parent="master", clock=bench.clock,
+        )  # fmt: skip
+        return made.id
+
+
+def schedule_in(bench: Bench, kitchen_id: int) -> int:
+    order = msg.NewOrder(
+        new_uid(), 1, "recipe", "rec", "v", "api", "dev", ScheduleSpec("0 * * * *"),
+        kitchen_id=kitchen_id,
+    )  # fmt: skip
+    made: msg.Submitted = bench.writer.call(msg.SubmitOrder(order))
+    return made.order_id
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_kitchen_of_the_same_name_does_not_take_over_schedules(bench: Bench, told: bool) -> None:
+    old = dev_kitchen(bench)
+    order_id = schedule_in(bench, old)
+    with bench.database.writing() as session:
+        if told:
+            closing.delete_kitchen(bench.desk, session, bench.caller, "dev")
+        else:  # the server died right after the commit
+            delete_kitchen(session, bench.caller, bench.desk.repositories, "dev", bench.clock)
+    assert dev_kitchen(bench) != old
+    fired = bench.pass_time(hours=1)
+    assert bench.value(sa.func.count(models.runs.c.id)) == 0
+    if not told:
+        assert fired == 1
+        assert bench.fires() == [("13:00", "skipped")]
+        assert closing.stop_homeless(bench.desk) == 1
+    assert closing.stop_homeless(bench.desk) == 0
+    assert bench.value(models.orders.c.state) == "stopped"
+    assert bench.value(models.schedules.c.next_due_at) is None
+    with pytest.raises(Conflict, match=r"only a paused order can go on"):
+        bench.writer.call(msg.UnpauseOrder(order_id, bench.clock.now()))
+
+
+def test_nothing_is_accepted_into_a_kitchen_that_went_meanwhile(bench: Bench) -> None:
+    old = dev_kitchen(bench)
+    with bench.database.writing() as session:
+        closing.delete_kitchen(bench.desk, session, bench.caller, "dev")
+    dev_kitchen(bench)
+    with pytest.raises(NotFound, match="deleted meanwhile"):
+        schedule_in(bench, old)

@@ -1,7 +1,10 @@
 """The pages over a real database, with runs written straight into the ledger's tables."""
 
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import datetime
+
+import sqlalchemy as sa
 
 from galley.core.identity import operations as identity
 from galley.core.identity.actions import ACTIONS
@@ -117,9 +120,15 @@ class World:
             )
 
     def add_run(self, detail: RunDetail):
-        """Write a run as the ledger would have, with its plan, steps, attempts and checks."""
+        """Write a run as the ledger would have, with its plan, steps, attempts and checks.
+
+        It belongs to the kitchen of its name, if there is one.
+        """
+        named = sa.select(Kitchen.id).where(Kitchen.name == detail.run.kitchen)
         with self.database.connection() as connection:
-            for table, row in ledger_rows(detail):
+            home = {"kitchen_id": connection.scalar(named)}
+            run, order = replace(detail.run, **home), replace(detail.order, **home)
+            for table, row in ledger_rows(replace(detail, run=run, order=order)):
                 connection.execute(table.insert(), row)
 
     def add_alert(self, run, event, to, **columns):

@@ -1,6 +1,6 @@
 """The judge: applies the table of `actions` to a caller and a target. Whatever is unclear is no."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from galley.core.caller import Caller, Guarded
@@ -28,13 +28,13 @@ _CHIEF = "admin"
 class GoneKitchen:
     """Stands for a kitchen whose row is deleted, so that what is left of it can be judged.
 
-    Only administrators see what a deleted kitchen left, for its staff list is gone with it.
+    Its staff list is gone with it: administrators see what it left, and whoever owns that.
     """
 
     name: str
     project_id: int | None = None
     id: int = 0
-    staff: tuple[str, ...] = field(default=("",), init=False)
+    owner_id: int | None = None
 
     def policy_kind(self) -> str:
         """It is judged as a kitchen."""
@@ -124,7 +124,7 @@ def _sees(caller: Caller, target: Any, kind: str) -> bool:
         return False
     if caller.is_admin or kind in {ACCOUNT, PROJECT}:
         return True
-    if kind == KITCHEN:
+    if kind == KITCHEN and not isinstance(target, GoneKitchen):
         return _is_staff(caller, target)
     return _owns(caller, target)
 

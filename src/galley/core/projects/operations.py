@@ -271,10 +271,11 @@ def _checked(changes: KitchenChanges) -> dict[str, Any]:
 
 def delete_kitchen(
     session: Session, caller: Caller, repositories: GitStore, name: str, clock: Clock
-) -> None:
-    """Close a kitchen: its row, secrets and branch go, its runs and commits stay readable.
+) -> int:
+    """Close a kitchen: its row, secrets and branch go, its runs and commits stay readable; its id.
 
     Its children become orphans. The branch goes after the commit of the caller's transaction.
+    What runs in it is stopped by `core.runs.closing`, which calls this.
 
     Raises:
         KitchenNotFound: no such kitchen, or it is closed to the caller.
@@ -292,6 +293,7 @@ def delete_kitchen(
     KitchenRepository(session).remove(row)
     _note(session, caller, "kitchen.delete", row, clock, before=before)
     after_commit(session, lambda: _bury(repository, name, keep_as))
+    return row.id
 
 
 def _bury(repository: Repository, name: str, keep_as: str) -> None:

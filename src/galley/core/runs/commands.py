@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from galley.core.errors import Conflict, NotFound
+from galley.core.projects.models import Kitchen
 from galley.core.runs import messages as msg
 from galley.core.runs import models, opening, transitions
 from galley.core.runs.live import LiveRun
@@ -42,6 +43,7 @@ class Commands:
             msg.DeleteOrder: self._delete_order,
             msg.DeleteOrders: self._delete_orders,
             msg.DeleteRun: self._delete_run,
+            msg.CloseKitchen: self._close_kitchen,
         }
 
     def handle(self, connection: Connection, turn: Turn, message: Any) -> Any:
@@ -56,6 +58,7 @@ class Commands:
         self, connection: Connection, turn: Turn, message: msg.SubmitOrder
     ) -> msg.Submitted:
         order, new = message.order, message.run
+        self._check_kitchen(connection, turn, order.kitchen_id)
         if order.schedule is not None:
             check_schedule(order.schedule, turn.now)
         plan_id = self._ledger.plan_id(connection, turn, new.plan) if new is not None else 0
@@ -82,6 +85,7 @@ class Commands:
             return None
         run = None
         if message.run is not None:
+            self._check_kitchen(connection, turn, order["kitchen_id"])
             plan_id = self._ledger.plan_id(connection, turn, message.run.plan)
             run = opening.add_run(
                 turn,
@@ -132,6 +136,7 @@ class Commands:
         if old["resumed_by"] is not None:
             raise Conflict("The run was resumed before; resume the newest run of the order.")
         order = self._order(connection, old["order_id"])
+        self._check_kitchen(connection, turn, order["kitchen_id"])
         rows = self._step_rows(connection, message.run_id)
         plan_id = self._ledger.plan_id(connection, turn, message.run.plan)
         run = opening.add_run(
@@ -143,12 +148,12 @@ class Commands:
             resumed_from=message.run_id,
             work_id=old["work_id"],
         )
-        failed = frozenset(r["key"] for r in rows if r["state"] == StepState.FAILED)
+        failed = [row for row in rows if row["state"] == StepState.FAILED]
         opening.reuse_steps(
             turn,
             run,
             [row for row in rows if row["state"] == StepState.SUCCEEDED],
-            failed if message.skip_failed else frozenset(),
+            failed if message.skip_failed else (),
         )
         turn.changes.update(models.runs, message.run_id, {"resumed_by": run.id})
         if not run.is_scheduled:
@@ -220,6 +225,24 @@ class Commands:
                 self._set_order(turn, old["order_id"], OrderState.STOPPED)
         self._remove(connection, turn, [message.run_id])
 
+    def _close_kitchen(self, connection: Connection, turn: Turn, message: msg.CloseKitchen) -> None:
+        orders = models.orders.c
+        alive = orders.state.in_((OrderState.ACTIVE, OrderState.PAUSED))
+        query = sa.select(orders.id).where(orders.kitchen_id == message.kitchen_id, alive)
+        for order_id in connection.scalars(query.order_by(orders.id)).all():
+            self._stop_order(connection, turn, msg.StopOrder(order_id, message.reason))
+        for run in self._ledger.live_runs:
+            if run.kitchen_id == message.kitchen_id:
+                transitions.cancel_run(turn, run, message.reason)
+
+    def _check_kitchen(self, connection: Connection, turn: Turn, kitchen_id: int | None) -> None:
+        """Nothing is accepted into a kitchen that was deleted meanwhile."""
+        if kitchen_id is None or kitchen_id in turn.kitchens:
+            return
+        if connection.scalar(sa.select(Kitchen.id).where(Kitchen.id == kitchen_id)) is None:
+            raise NotFound("The kitchen was deleted meanwhile; nothing was ordered.")
+        turn.kitchens.add(kitchen_id)
+
     def _abandon(self, turn: Turn, run: LiveRun, reason: str) -> None:
         """Kill a run whose rows are about to go, and give up its place in its lane."""
         transitions.cancel_run(turn, run, reason)
@@ -288,4 +311,5 @@ def new_order_of(row: Any) -> msg.NewOrder:
         source_date=row["source_date"],
         created_by=row["created_by"],
         created_by_login=row["created_by_login"],
+        kitchen_id=row["kitchen_id"],
     )

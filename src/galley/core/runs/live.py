@@ -75,6 +75,7 @@ class LiveRun:
     steps: dict[str, LiveStep]
     created_at: datetime
     work_id: int
+    kitchen_id: int | None = None
     state: RunState = RunState.QUEUED
     reason: str = ""
     paused: bool = False
@@ -103,7 +104,7 @@ class LiveRun:
     def series(self, step_key: str) -> str:
         """Names the step among all runs of this variation: what its checks keep stands under it."""
         source = self.plan.source
-        place = (self.project_id, self.kitchen, source.kind, source.path, source.variation)
+        place = (self.project_id, self.kitchen_id, source.kind, source.path, source.variation)
         return hashlib.sha256(msgspec.json.encode((*place, step_key))).hexdigest()
 
     def living(self) -> Iterator[LiveStep]:

@@ -25,7 +25,6 @@ _COUNTED = {
     "run_event": models.events,
     "outbox": models.outbox,
 }
-_PASSES = {StepState.SUCCEEDED}
 
 
 def load_ids(connection: Connection) -> Ids:
@@ -108,6 +107,7 @@ def _steps(connection: Connection, run_ids: list[int]) -> dict[int, list[Any]]:
             attempts.c.worker,
             attempts.c.not_before,
             attempts.c.started_at.label("attempt_started_at"),
+            attempts.c.reused_from,
         )
         .join(attempts, attempts.c.id == steps.c.attempt_id)
         .order_by(steps.c.run_id, steps.c.position)
@@ -163,6 +163,7 @@ def _live_run(row: Any, step_rows: list[Any], alerted: set[str]) -> LiveRun:
         order_uid=row["order_uid"],
         project_id=row["project_id"],
         kitchen=row["kitchen"],
+        kitchen_id=row["kitchen_id"],
         plan=plan,
         plan_id=row["plan_id"],
         steps=steps,
@@ -184,13 +185,21 @@ def _live_run(row: Any, step_rows: list[Any], alerted: set[str]) -> LiveRun:
         started_at=row["started_at"],
         alerted=alerted,
     )
-    _restore_graph(run)
+    passed_over = {
+        found["key"]
+        for found in step_rows
+        if found["state"] == StepState.SKIPPED and found["reused_from"] is not None
+    }
+    _restore_graph(run, passed_over)
     _restore_exports(run, step_rows)
     return run
 
 
-def _restore_graph(run: LiveRun) -> None:
-    """Count again what each step still needs, from the states of the others."""
+def _restore_graph(run: LiveRun, passed_over: set[str]) -> None:
+    """Count again what each step still needs, from the states of the others.
+
+    `passed_over` are steps that a resume skipped: what needs them goes on.
+    """
     link_steps(run.plan, run.steps)
     for step in run.steps.values():
         if step.state in {StepState.WAITING, StepState.READY}:
@@ -202,8 +211,10 @@ def _restore_graph(run: LiveRun) -> None:
             continue
         if step.state is StepState.FAILED and not step.plan.allow_failure:
             run.failure = run.reason or f"Step {step.key} failed."
-        passes = step.state in _PASSES or (
-            step.state is StepState.FAILED and step.plan.allow_failure
+        passes = (
+            step.state is StepState.SUCCEEDED
+            or (step.state is StepState.FAILED and step.plan.allow_failure)
+            or step.key in passed_over
         )
         for follower, when in step.followers:
             follower.open_needs -= 1

@@ -34,6 +34,7 @@ class NewOrder(msgspec.Struct, frozen=True, omit_defaults=True):
     parent_run_id: int | None = None
     created_by: int | None = None
     created_by_login: str = ""
+    kitchen_id: int | None = None
 
 
 class NewRun(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -133,6 +134,13 @@ class DeleteOrders(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     companions: Companions = ()
 
 
+class CloseKitchen(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """A kitchen was deleted: stop its runs, end its orders and schedules. Safe to repeat."""
+
+    kitchen_id: int
+    reason: str
+
+
 class DeleteRun(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     """Stop a run if it is alive, then remove it."""
 
@@ -208,6 +216,7 @@ Message = (
     | DeleteOrder
     | DeleteOrders
     | DeleteRun
+    | CloseKitchen
     | Started
     | Finished
     | Lost

@@ -46,6 +46,7 @@ orders = Table(
     Column("uid", Text, nullable=False, unique=True),
     Column("project_id", Id, nullable=False),
     Column("kitchen", Text),
+    Column("kitchen_id", Id),  # a name may come again, an id never does
     Column("source_kind", Text, nullable=False),
     Column("source_path", Text, nullable=False),
     Column("variation", Text, nullable=False),
@@ -62,7 +63,7 @@ orders = Table(
     Column("created_by_login", Text, nullable=False, default=""),
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
-    Index(None, "project_id", "kitchen", "id"),
+    Index(None, "kitchen_id", "id"),
     Index(None, "state"),
 )
 
@@ -75,6 +76,7 @@ runs = Table(
     Column("plan_id", Id, ForeignKey(plans.c.id), nullable=False),
     Column("project_id", Id, nullable=False),
     Column("kitchen", Text),
+    Column("kitchen_id", Id),
     Column("state", Text, nullable=False),
     Column("reason", Text, nullable=False, default=""),
     Column("paused", Boolean, nullable=False, default=False),
@@ -97,7 +99,7 @@ runs = Table(
     Column("started_at", UtcTime),
     Column("finished_at", UtcTime),
     Index(None, "order_id", "id"),
-    Index(None, "project_id", "kitchen", "id"),
+    Index(None, "kitchen_id", "id"),
     Index(None, "plan_id"),
     Index(
         "ix_run_live",

@@ -1,5 +1,6 @@
 """Makes the live form and the rows of a new order and a new run."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from galley.core.runs import models
@@ -22,6 +23,7 @@ def add_order(turn: Turn, order: NewOrder) -> int:
             "uid": order.uid,
             "project_id": order.project_id,
             "kitchen": order.kitchen,
+            "kitchen_id": order.kitchen_id,
             "source_kind": order.source_kind,
             "source_path": order.source_path,
             "variation": order.variation,
@@ -82,21 +84,21 @@ def add_run(
 
 
 def reuse_steps(
-    turn: Turn, run: LiveRun, finished: list[Any], skipped: frozenset[str] = frozenset()
+    turn: Turn, run: LiveRun, finished: Sequence[Any], skipped: Sequence[Any] = ()
 ) -> None:
     """Take over what an earlier run's steps achieved, before the new run opens.
 
     A carried value gives way to a variable of the same name in the new plan.
-    `finished` are rows of the old run's succeeded steps; steps named in `skipped` count as passed
+    `finished` are rows of the old run's succeeded steps; those of `skipped` count as passed
     without having run.
     """
     for row in finished:
         step = run.steps.get(row["key"])
         if step is not None:
             _take_over(turn, run, step, row)
-    for key in skipped:
-        if key in run.steps:
-            _pass_over(turn, run, run.steps[key])
+    for row in skipped:
+        if row["key"] in run.steps:
+            _pass_over(turn, run, run.steps[row["key"]], row)
 
 
 def _take_over(turn: Turn, run: LiveRun, step: LiveStep, row: Any) -> None:
@@ -116,7 +118,8 @@ def _take_over(turn: Turn, run: LiveRun, step: LiveStep, row: Any) -> None:
     _mark_done(run, step, StepState.SUCCEEDED)
 
 
-def _pass_over(turn: Turn, run: LiveRun, step: LiveStep) -> None:
+def _pass_over(turn: Turn, run: LiveRun, step: LiveStep, row: Any) -> None:
+    """The step is skipped, but what follows it is not: its attempt names the one it stands for."""
     reason = "skipped on resume"
     turn.changes.update(
         models.steps,
@@ -126,7 +129,12 @@ def _pass_over(turn: Turn, run: LiveRun, step: LiveStep) -> None:
     turn.changes.update(
         models.attempts,
         step.attempt.id,
-        {"state": AttemptState.SKIPPED, "reason": reason, "finished_at": turn.now},
+        {
+            "state": AttemptState.SKIPPED,
+            "reason": reason,
+            "reused_from": row["attempt_id"],
+            "finished_at": turn.now,
+        },
     )
     _mark_done(run, step, StepState.SKIPPED)
 
@@ -150,6 +158,7 @@ def _live_run(turn: Turn, new: NewRun, plan_id: int, order_id: int, order: NewOr
         order_uid=order.uid,
         project_id=order.project_id,
         kitchen=order.kitchen,
+        kitchen_id=order.kitchen_id,
         plan=new.plan,
         plan_id=plan_id,
         steps=_live_steps(turn, new.plan),
@@ -188,6 +197,7 @@ def _run_row(turn: Turn, run: LiveRun, new: NewRun, resumed_from: int | None) ->
         "plan_id": run.plan_id,
         "project_id": run.project_id,
         "kitchen": run.kitchen,
+        "kitchen_id": run.kitchen_id,
         "state": RunState.QUEUED,
         "reason": "",
         "paused": False,

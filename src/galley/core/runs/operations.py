@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from galley.core.caller import Caller
 from galley.core.errors import Refused
 from galley.core.events import audit
+from galley.core.identity.repository import UserRepository
 from galley.core.projects import operations as projects
 from galley.core.projects.models import Kitchen
 from galley.core.runs import messages as msg
@@ -24,6 +25,7 @@ from galley.core.runs.views import OrderView, OrderWish, RunView
 from galley.kit.ids import new_uid
 
 Companions = msg.Companions
+_Who = tuple[str, str]  # login and name
 _log = logging.getLogger(__name__)
 
 
@@ -41,7 +43,7 @@ def place_order(
     with desk.database.reading() as session:
         kitchen = projects.get_kitchen(session, caller, wish.kitchen)
         caller.require("order.create", kitchen)
-        request = _compile_request(desk, session, caller, kitchen, wish)
+        request = _compile_request(desk, session, caller, kitchen, wish, _self(caller))
     check_alerts(wish.alerts)
     compiled = desk.compiler.compile(request)
     schedule = wish.schedule if wish.schedule is not None else compiled.schedule
@@ -66,15 +68,17 @@ def place_order(
 def fire_schedule(desk: Desk, caller: Caller, order: OrderView, due: Any) -> msg.Submitted | None:
     """Make the run of a scheduled order that is due now; once, however many servers try.
 
-    A recipe that no longer compiles makes no run: the time is recorded with the reason.
+    It runs for whoever placed the order. One whose user was disabled makes no run, nor does a
+    recipe that no longer compiles: the time is recorded with the reason.
     """
     schedule = order.schedule or ScheduleSpec()
     following = next_due(schedule, due)
     wish = _wish_of(order)
     try:
         with desk.database.reading() as session:
-            kitchen = projects.get_kitchen(session, caller, order.kitchen or "")
-            request = _compile_request(desk, session, caller, kitchen, wish)
+            kitchen = KitchenGate(session, caller).home(order)
+            who = _orderer(session, caller, order)
+            request = _compile_request(desk, session, caller, kitchen, wish, who)
         run = replace_due(_new_run(desk, kitchen, wish, desk.compiler.compile(request)), due)
         message = msg.FireSchedule(order.id, due, following, run)
     except Refused as error:
@@ -106,16 +110,17 @@ def resume_run(
     The recipe is compiled as it is now; its variables beat those of the old run.
 
     Raises:
-        NotFound: no such run. Conflict: it did not fail, or was resumed before.
+        NotFound: no such run.
+        Conflict: it did not fail, was resumed before, or its kitchen was deleted.
         Refused: the recipe does not compile.
     """
     with desk.database.reading() as session:
         old = reading.find_run(session, caller, run_uid, kitchen)
         order = reading.find_order(session, caller, old.order_uid)
         _require(session, caller, "run.resume", old)
-        place = projects.get_kitchen(session, caller, old.kitchen or "")
+        place = KitchenGate(session, caller).home(old)
         wish = _wish_of(order, {**old.parameters, **(parameters or {})})
-        request = _compile_request(desk, session, caller, place, wish)
+        request = _compile_request(desk, session, caller, place, wish, _self(caller))
     new = _new_run(desk, place, wish, desk.compiler.compile(request))
     extra = _audited(desk, caller, "run.resume", "run", old.uid)
     message = msg.ResumeRun(old.id, new, skip_failed, (*extra, *companions))
@@ -247,7 +252,7 @@ def delete_orders(desk: Desk, caller: Caller, kitchen: str, *, companions: Compa
     with desk.database.reading() as session:
         place = projects.get_kitchen(session, caller, kitchen)
         caller.require("order.delete", place)
-        ids = reading.order_ids(session, kitchen)
+        ids = reading.order_ids(session, place.id)
     extra = _audited(desk, caller, "order.delete_all", "kitchen", kitchen)
     desk.writer.call(msg.DeleteOrders(tuple(ids), (*extra, *companions)))
     return len(ids)
@@ -266,17 +271,41 @@ def _order(desk: Desk, caller: Caller, uid: str, action: str, kitchen: str | Non
 
 
 def _require(session: Session, caller: Caller, action: str, target: OrderView | RunView) -> None:
-    KitchenGate(session, caller).require(target.kitchen, action)
+    KitchenGate(session, caller).require(target, action)
 
 
 def _audited(desk: Desk, caller: Caller, action: str, kind: str, uid: str) -> Companions:
     return (("audit", audit.entry(caller, action, kind, uid, at=desk.clock.now())),)
 
 
-def _compile_request(
-    desk: Desk, session: Session, caller: Caller, kitchen: Kitchen, wish: OrderWish
+def _self(caller: Caller) -> _Who:
+    return caller.login or "", caller.name
+
+
+def _orderer(session: Session, caller: Caller, order: OrderView) -> _Who:
+    """Whoever placed the order; the caller, if that was Galley itself.
+
+    Raises:
+        Refused: the user is disabled.
+    """
+    if not order.created_by:
+        return _self(caller)
+    user = UserRepository(session).get(order.created_by)
+    if not user.is_active:
+        raise Refused(
+            f"The user {user.login}, who placed the order, is disabled. Order it anew as somebody"
+            " else, and stop this one."
+        )
+    return user.login, user.name
+
+
+def _compile_request(  # noqa: PLR0917 - told apart by their types
+    desk: Desk, session: Session, caller: Caller, kitchen: Kitchen, wish: OrderWish, who: _Who
 ) -> CompileRequest:
-    """The recipe's files as they are on the kitchen's branch, and the levels above them."""
+    """The recipe's files as they are on the kitchen's branch, and the levels above them.
+
+    `who` is the user that the recipe's variables name.
+    """
     found = projects.recipe_files(
         session, caller, desk.repositories, kitchen.name, wish.source_path
     )
@@ -294,8 +323,8 @@ def _compile_request(
         system={
             "kitchen": kitchen.name,
             "parent": kitchen.parent,
-            "user": caller.login or "",
-            "user_name": caller.name,
+            "user": who[0],
+            "user_name": who[1],
             "now": desk.clock.now(),
             "source_date": wish.source_date,
         },
@@ -314,6 +343,7 @@ def _new_order(
         variation=wish.variation,
         origin=wish.origin,
         kitchen=kitchen.name,
+        kitchen_id=kitchen.id,
         schedule=schedule,
         parameters={**(wish.infrastructure or {}), **wish.parameters},
         only_steps=wish.only_steps,

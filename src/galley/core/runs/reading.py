@@ -51,7 +51,7 @@ def find_order(session: Session, caller: Caller, uid: str, kitchen: str | None =
     if row is None or (kitchen is not None and row["kitchen"] != kitchen):
         raise NotFound(f"Order {_shown(uid)} does not exist.")
     order = order_view(row)
-    if not KitchenGate(session, caller).admits(order.kitchen, "order.read"):
+    if not KitchenGate(session, caller).admits(order, "order.read"):
         raise NotFound(f"Order {_shown(uid)} does not exist.")
     return order
 
@@ -62,12 +62,12 @@ def list_orders(
     """Orders, newest first, in the kitchens that the caller may enter."""
     where = [
         *_equal(_O.project_id, wanted.project_id),
-        *_equal(_O.kitchen, wanted.kitchen),
+        *_equal(_O.kitchen_id, wanted.kitchen_id),
         *_equal(_O.source_path, wanted.source_path),
         *_equal(_O.variation, wanted.variation),
         *_among(_O.state, wanted.states),
         *_among(_O.uid, wanted.uids),
-        *KitchenGate(session, caller).where(_O.kitchen, "order.read"),
+        *KitchenGate(session, caller).where(_O.kitchen_id, "order.read"),
     ]
     if wanted.since is not None:
         where.append(_O.created_at >= wanted.since)
@@ -79,9 +79,9 @@ def list_orders(
     return Page([order_view(row) for row in rows], total or 0, page)
 
 
-def order_ids(session: Session, kitchen: str) -> list[int]:
+def order_ids(session: Session, kitchen_id: int) -> list[int]:
     """The ids of all orders of a kitchen that the caller was allowed to enter, oldest first."""
-    query = sa.select(_O.id).where(_O.kitchen == kitchen).order_by(_O.id)
+    query = sa.select(_O.id).where(_O.kitchen_id == kitchen_id).order_by(_O.id)
     return list(session.scalars(query))
 
 
@@ -101,7 +101,7 @@ def find_run(
     if row is None or (kitchen is not None and row["kitchen"] != kitchen):
         raise NotFound(f"Run {_shown(uid)} does not exist.")
     run = run_view(row)
-    if not KitchenGate(session, caller).admits(run.kitchen, "run.read"):
+    if not KitchenGate(session, caller).admits(run, "run.read"):
         raise NotFound(f"Run {_shown(uid)} does not exist.")
     return run
 
@@ -110,7 +110,7 @@ def list_runs(
     session: Session, caller: Caller, wanted: RunFilter, page: PageRequest
 ) -> Page[RunView]:
     """Runs, newest first, in the kitchens that the caller may enter."""
-    where = [*_runs_where(wanted), *KitchenGate(session, caller).where(_R.kitchen, "run.read")]
+    where = [*_runs_where(wanted), *KitchenGate(session, caller).where(_R.kitchen_id, "run.read")]
     joined = models.runs.join(models.orders, _O.id == _R.order_id)
     total = session.scalar(sa.select(sa.func.count()).select_from(joined).where(*where))
     query = _run_query().where(*where).order_by(_R.id.desc())
@@ -122,7 +122,7 @@ def newest_runs(
     session: Session, caller: Caller, wanted: RunFilter, *, per_order: int
 ) -> dict[int, tuple[int, list[RunView]]]:
     """Of every order that has such runs: how many they are, and the newest, newest first."""
-    gate = KitchenGate(session, caller).where(_R.kitchen, "run.read")
+    gate = KitchenGate(session, caller).where(_R.kitchen_id, "run.read")
     mine = models.runs.join(models.orders, _O.id == _R.order_id)
     place = sa.func.row_number().over(partition_by=_R.order_id, order_by=_R.id.desc())
     count = sa.func.count().over(partition_by=_R.order_id)
@@ -186,9 +186,10 @@ def events_since(
         .limit(limit)
     )
     if run_id is None:
-        gate = KitchenGate(session, caller).where(_R.kitchen, "run.read")
+        gate = KitchenGate(session, caller).where(_R.kitchen_id, "run.read")
         if gate:
-            query = query.join(models.runs, _R.id == e.run_id).where(*gate)
+            query = query.join(models.runs, _R.id == e.run_id)
+            query = query.join(models.orders, _O.id == _R.order_id).where(*gate)
     else:
         find_run(session, caller, run_id)
     return [RunEvent(**row) for row in session.execute(query).mappings()]
@@ -366,6 +367,7 @@ def _runs_where(wanted: RunFilter) -> list[Any]:
     where = [
         *_equal(_R.project_id, wanted.project_id),
         *_equal(_R.kitchen, wanted.kitchen),
+        *_equal(_R.kitchen_id, wanted.kitchen_id),
         *_equal(_R.order_id, wanted.order_id),
         *_equal(_O.source_path, wanted.source_path),
         *_equal(_O.variation, wanted.variation),

@@ -33,7 +33,8 @@ class Turn:
 
     After the commit `starts` go to executors, `adoptions` are looked for there, `kills` (attempt
     ids) are cancelled, files of `removed` runs deleted, and listeners of `touched` runs told;
-    `finished` counts the runs that ended, by state; `ready` and `ended` are for the dispatcher.
+    `finished` counts the runs that ended, by state; `ready` and `ended` are for the dispatcher,
+    `kitchens` were seen to be there.
     """
 
     now: datetime
@@ -45,6 +46,7 @@ class Turn:
     adoptions: list[tuple[LiveRun, LiveStep]] = field(default_factory=list)
     kills: list[tuple[int, str | None]] = field(default_factory=list)
     removed: list[int] = field(default_factory=list)
+    kitchens: set[int] = field(default_factory=set)
     touched: set[int] = field(default_factory=set)
     finished: Counter[str] = field(default_factory=Counter)
     has_mail: bool = False

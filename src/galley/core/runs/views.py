@@ -18,6 +18,7 @@ class OrderView:
     uid: str
     project_id: int
     kitchen: str | None
+    kitchen_id: int | None
     source_kind: str
     source_path: str
     variation: str
@@ -55,6 +56,7 @@ class RunView:
     order_uid: str
     project_id: int
     kitchen: str | None
+    kitchen_id: int | None
     source_kind: str
     source_path: str
     variation: str
@@ -193,7 +195,7 @@ class OrderFilter:
     """
 
     project_id: int | None = None
-    kitchen: str | None = None
+    kitchen_id: int | None = None
     source_path: str | None = None
     variation: str | None = None
     states: frozenset[OrderState] | None = None
@@ -206,11 +208,13 @@ class OrderFilter:
 class RunFilter:
     """Which runs of a list are wanted; None means any.
 
+    `kitchen_id` is one kitchen, `kitchen` every one that ever had that name.
     `resumed`: only those that another run went on with, or only the others.
     """
 
     project_id: int | None = None
     kitchen: str | None = None
+    kitchen_id: int | None = None
     order_id: int | None = None
     order_ids: tuple[int, ...] | None = None
     source_path: str | None = None

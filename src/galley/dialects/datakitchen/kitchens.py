@@ -11,6 +11,7 @@ from galley.core.caller import Caller
 from galley.core.errors import Invalid
 from galley.core.projects import operations as projects
 from galley.core.projects.errors import KitchenNotFound
+from galley.core.runs import closing
 from galley.dialects.datakitchen import render, schemas
 from galley.dialects.datakitchen.answers import ok
 from galley.dialects.datakitchen.auth import CallerDep
@@ -70,11 +71,12 @@ def update_kitchen(
 def delete_kitchen(
     kitchen: str, caller: CallerDep, session: SessionDep, services: ServicesDep
 ) -> Response:
-    """Close a kitchen; one that is gone already is a success, since clients repeat the call."""
+    """Close a kitchen and stop its runs; one that is gone already is a success.
+
+    Clients repeat the call.
+    """
     try:
-        projects.delete_kitchen(
-            session, caller, services.repositories, kitchen, clock=services.clock
-        )
+        closing.delete_kitchen(services.desk, session, caller, kitchen)
     except KitchenNotFound:
         # Gone is what was wanted; one that is closed to the caller is still there.
         if any(row.name == kitchen for row in projects.list_kitchens(session, caller)):

@@ -107,11 +107,11 @@ def list_orders(
 ) -> Response:
     """A kitchen's orders with their newest runs, newest first."""
     wanted = merged(request, body, schemas.StatusQuery)
-    projects.get_kitchen(session, caller, kitchen)
+    place = projects.get_kitchen(session, caller, kitchen)
     now = services.clock.now()
     since = None if wanted.hours is None else now - timedelta(hours=min(wanted.hours, 876_000))
     found = OrderFilter(
-        kitchen=kitchen,
+        kitchen_id=place.id,
         source_path=wanted.recipe or None,
         variation=wanted.variation or None,
         states=_order_states(wanted.order_status),

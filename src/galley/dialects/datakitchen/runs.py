@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from galley.core.caller import Caller
 from galley.core.projects import operations as projects
+from galley.core.projects.models import Kitchen
 from galley.core.runs import logs, reading
 from galley.core.runs import operations as runs
 from galley.core.runs.views import LogLine, OrderView, RunDetail, RunFilter, RunView
@@ -42,7 +43,7 @@ def order_details(
     place = projects.get_kitchen(session, caller, kitchen)
     if wanted.logs:
         caller.require("log.read", place)
-    orders, chosen = _chosen(session, caller, kitchen, wanted)
+    orders, chosen = _chosen(session, caller, place, wanted)
     found = reading.run_details(session, _few_steps(chosen))
     parts = details.Wanted(
         summary=wanted.summary,
@@ -67,16 +68,16 @@ def order_details(
 
 
 def _chosen(
-    session: Session, caller: Caller, kitchen: str, wanted: schemas.DetailsQuery
+    session: Session, caller: Caller, kitchen: Kitchen, wanted: schemas.DetailsQuery
 ) -> tuple[Sequence[OrderView], Sequence[RunView]]:
     """The order asked for (none if only its runs tell it), and the runs to show."""
     if wanted.run_id:
-        return (), [reading.find_run(session, caller, wanted.run_id, kitchen)]
+        return (), [reading.find_run(session, caller, wanted.run_id, kitchen.name)]
     if wanted.order_id:
-        order = reading.find_order(session, caller, wanted.order_id, kitchen)
+        order = reading.find_order(session, caller, wanted.order_id, kitchen.name)
         found = RunFilter(order_id=order.id)
         return [order], reading.list_runs(session, caller, found, PageRequest(_OF_ORDER)).items
-    found = RunFilter(kitchen=kitchen)
+    found = RunFilter(kitchen_id=kitchen.id)
     return (), reading.list_runs(session, caller, found, PageRequest(_NEWEST)).items
 
 

@@ -16,6 +16,7 @@ from galley.core.runs.states import RunState
 from galley.core.runs.views import RunFilter, RunView
 from galley.kit.pages import PageRequest
 from galley.web import tail
+from galley.web.firststeps import first_steps
 from galley.web.present import look_of
 from galley.web.runpage import RunPage, compose
 from galley.web.visit import Visit
@@ -66,6 +67,8 @@ class LogPart:
     step: str
     level: str
     tail: tail.Tail
+    first_error: int | None
+    """Which of the lines tells first of what failed, if one does."""
 
 
 def list_runs(visit: Visit, session: Session) -> Response:
@@ -88,7 +91,7 @@ def list_runs(visit: Visit, session: Session) -> Response:
         last=last,
         newer=replace(wanted, page=wanted.page - 1).link if wanted.page > 1 else None,
         older=replace(wanted, page=wanted.page + 1).link if last < page.total else None,
-        order_example=_order_example(visit),
+        first_steps=None if page.total else _first_steps(visit),
     )
 
 
@@ -142,8 +145,8 @@ def _compose(visit: Visit, session: Session) -> tuple[RunPage, dict[str, Any]]:
     run, gate = page.run, KitchenGate(session, visit.caller)
     return page, {
         "section": "runs",
-        "may_stop": gate.admits(run.kitchen, "run.stop"),
-        "may_resume": gate.admits(run.kitchen, "run.resume"),
+        "may_stop": gate.admits(run, "run.stop"),
+        "may_resume": gate.admits(run, "run.resume"),
         "resumed_from": _resumed_from(visit, session, run),
         "stream_link": _with_log_choice(visit, f"/runs/{run.uuid}/stream"),
         "renew_link": f"/runs/{run.uuid}/live?steps={page.step_page}",
@@ -162,7 +165,9 @@ def _resumed_from(visit: Visit, session: Session, run: RunView) -> str | None:
 def _log_part(visit: Visit, page: RunPage) -> LogPart:
     step, level = log_choice(visit.query)
     files = tail.log_files(visit.services.logs, page.detail, step or None)
-    return LogPart(step, level, tail.newest(files, tail.LEVELS[level]))
+    shown = tail.newest(files, tail.LEVELS[level])
+    failed = page.first_failure.key if page.first_failure else ""
+    return LogPart(step, level, shown, tail.first_error(shown.lines, failed))
 
 
 def log_choice(query: Mapping[str, str]) -> tuple[str, str]:
@@ -180,10 +185,6 @@ def _page_number(text: str) -> int:
     return min(max(1, int(text)), _PAGES) if text.isascii() and text.isdigit() else 1
 
 
-def _order_example(visit: Visit) -> str:
+def _first_steps(visit: Visit) -> FirstSteps:
     base = visit.external_url or str(visit.request.base_url)
-    return (
-        f"curl -u ID:SECRET -X PUT {base.rstrip('/')}"
-        "/v2/order/create/KITCHEN/RECIPE/VARIATION "
-        "-H 'Content-Type: application/json' -d '{\"schedule\": \"now\"}'"
-    )
+    return first_steps(base.rstrip("/"), _ROOT_KITCHEN, visit.caller.login or "you@example.org")

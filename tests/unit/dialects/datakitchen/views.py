@@ -17,9 +17,9 @@ RUN_UID = "01K4ZC0000000000000000000B"
 
 def order_view(**changes: Any) -> OrderView:
     view = OrderView(
-        id=1, uid=ORDER_UID, project_id=1, kitchen="dev", source_kind="recipe",
-        source_path="demo", variation="daily", origin="api", state=OrderState.COMPLETED,
-        schedule=None, parameters={"region": "eu"}, only_steps=None, alerts=None,
+        id=1, uid=ORDER_UID, project_id=1, kitchen="dev", kitchen_id=1,
+        source_kind="recipe", source_path="demo", variation="daily", origin="api",
+        state=OrderState.COMPLETED, schedule=None, parameters={"region": "eu"}, only_steps=None, alerts=None,
         source_date=None, priority=0, parent_run_id=None, created_by=1,
         created_by_login="a@x.org", created_at=START, updated_at=LATER,
     )  # fmt: skip
@@ -29,7 +29,7 @@ def order_view(**changes: Any) -> OrderView:
 def run_view(**changes: Any) -> RunView:
     view = RunView(
         id=2, uid=RUN_UID, order_id=1, order_uid=ORDER_UID, project_id=1, kitchen="dev",
-        source_kind="recipe", source_path="demo", variation="daily", origin="api",
+        kitchen_id=1, source_kind="recipe", source_path="demo", variation="daily", origin="api",
         state=RunState.SUCCEEDED, reason="", paused=False, priority=0,
         parameters={"region": "eu"}, exports={"orders_rows": 12}, source_date=None, due_at=None,
         resumed_from=None, resumed_by=None, resumed_by_uid=None, warnings=0, steps_total=2,

@@ -226,6 +226,9 @@ def upgrade() -> None:
             "project_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
         ),
         sa.Column("kitchen", sa.Text(), nullable=True),
+        sa.Column(
+            "kitchen_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True
+        ),
         sa.Column("source_kind", sa.Text(), nullable=False),
         sa.Column("source_path", sa.Text(), nullable=False),
         sa.Column("variation", sa.Text(), nullable=False),
@@ -251,9 +254,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("run_order", schema=None) as batch_op:
         batch_op.create_index(
-            batch_op.f("ix_run_order_project_id_kitchen_id"),
-            ["project_id", "kitchen", "id"],
-            unique=False,
+            batch_op.f("ix_run_order_kitchen_id_id"), ["kitchen_id", "id"], unique=False
         )
         batch_op.create_index(batch_op.f("ix_run_order_state"), ["state"], unique=False)
 
@@ -329,6 +330,9 @@ def upgrade() -> None:
             "project_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
         ),
         sa.Column("kitchen", sa.Text(), nullable=True),
+        sa.Column(
+            "kitchen_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True
+        ),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("paused", sa.Boolean(), nullable=False),
@@ -372,9 +376,7 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_run_order_id_id"), ["order_id", "id"], unique=False)
         batch_op.create_index(batch_op.f("ix_run_plan_id"), ["plan_id"], unique=False)
         batch_op.create_index(
-            batch_op.f("ix_run_project_id_kitchen_id"),
-            ["project_id", "kitchen", "id"],
-            unique=False,
+            batch_op.f("ix_run_kitchen_id_id"), ["kitchen_id", "id"], unique=False
         )
 
     op.create_table(

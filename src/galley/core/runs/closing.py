@@ -1,0 +1,62 @@
+"""Deleting a kitchen: its row and branch go, what runs in it stops, and its schedules end.
+
+The kitchen's row goes first, in the caller's transaction: from then on the ledger accepts nothing
+into it. After the commit the ledger is told to stop what was accepted before. Should the server die
+in between, `stop_homeless` finds what was left and does it later.
+"""
+
+import logging
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from galley.core.caller import Caller
+from galley.core.errors import GalleyError
+from galley.core.projects import operations as projects
+from galley.core.projects.models import Kitchen
+from galley.core.runs import messages as msg
+from galley.core.runs import models
+from galley.core.runs.desk import Desk
+from galley.core.runs.states import OrderState, RunState
+from galley.kit.failpoints import failpoint
+from galley.storage.db import after_commit
+
+_log = logging.getLogger(__name__)
+
+
+def delete_kitchen(desk: Desk, session: Session, caller: Caller, name: str) -> None:
+    """Delete a kitchen and stop what runs in it; orders and runs stay readable.
+
+    Raises:
+        KitchenNotFound, Forbidden, RootKitchenStays: see `projects.delete_kitchen`.
+    """
+    kitchen_id = projects.delete_kitchen(session, caller, desk.repositories, name, desk.clock)
+    reason = f"The kitchen {name} was deleted by {caller.login or 'the system'}."
+    after_commit(session, lambda: _stop_all(desk, kitchen_id, reason))
+
+
+def stop_homeless(desk: Desk) -> int:
+    """Stop what is alive of kitchens that are gone; of how many kitchens there was something."""
+    orders, runs = models.orders.c, models.runs.c
+    there = sa.select(Kitchen.id)
+    of_orders = sa.select(orders.kitchen_id).where(
+        orders.state.in_((OrderState.ACTIVE, OrderState.PAUSED)), orders.kitchen_id.not_in(there)
+    )
+    of_runs = sa.select(runs.kitchen_id).where(
+        runs.state.in_((RunState.QUEUED, RunState.RUNNING)), runs.kitchen_id.not_in(there)
+    )
+    with desk.database.reading() as session:
+        gone = session.scalars(sa.union(of_orders, of_runs)).all()
+    for kitchen_id in gone:
+        _log.warning("stopping what is left of the deleted kitchen of id %d", kitchen_id)
+        desk.writer.call(msg.CloseKitchen(kitchen_id, "The kitchen was deleted."))
+    return len(gone)
+
+
+def _stop_all(desk: Desk, kitchen_id: int, reason: str) -> None:
+    """Tell the ledger. The kitchen is gone either way, so a fault is no reason to say it is not."""
+    failpoint("runs.kitchen_deleted")
+    try:
+        desk.writer.call(msg.CloseKitchen(kitchen_id, reason))
+    except GalleyError as error:
+        _log.warning("what runs in the deleted kitchen is stopped later: %s", error.message)
