@@ -119,8 +119,8 @@ class _Compilation:
     def run(self) -> Compilation:
         if not self.variations.names:
             return Compilation(None, self.faults.issues)
-        base, legacy = read_variables(self._document(VARIABLES) or {}, self.faults)
-        alerts = read_alerts(self._document(DESCRIPTION) or {}, self.faults)
+        base, legacy = read_variables(self._document(VARIABLES, {}), self.faults)
+        alerts = read_alerts(self._document(DESCRIPTION, {}), self.faults)
         variation = self.variations.find(self.request.variation)
         self.variations.check_ingredients()
         if variation is None:
@@ -164,14 +164,15 @@ class _Compilation:
                 twins[1], f"differs from {twins[0]} in nothing but letter case. Rename one of them."
             )
 
-    def _document(self, file: str) -> Any:
+    def _document(self, file: str, otherwise: Any = None) -> Any:
+        """What a file holds; `otherwise` if it is not there, or not to be read."""
         if file not in self.files:
-            return None
+            return otherwise
         try:
             return parse_json(self.read_text(file), file)
         except SourceFault as fault:
             self.faults.error(fault.file, fault.text)
-            return None
+            return otherwise
 
     def _resolve(self, base: Mapping[str, Any], variation: Variation) -> Resolved:
         levels = [("base", VARIABLES, "variable-list", base)]
