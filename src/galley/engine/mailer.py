@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.message import EmailMessage
+from email.utils import format_datetime, parseaddr
 from random import Random
 from typing import Any
 
@@ -154,7 +155,9 @@ class Mailer:
         if server is None:
             raise Undeliverable(f"Not sent: {NO_MAIL_SERVER}")
         message = compose(row["body"], server.sender, self._url)
-        message["Message-ID"] = f"<{self._id(row)}@galley>"
+        message["Date"] = format_datetime(row["created_at"])
+        domain = parseaddr(server.sender)[1].rpartition("@")[2]
+        message["Message-ID"] = f"<{self._id(row)}@{domain}>"
         context = ssl.create_default_context() if server.security != "none" else None
         if server.security == "tls":
             client: smtplib.SMTP = smtplib.SMTP_SSL(

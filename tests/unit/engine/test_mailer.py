@@ -4,7 +4,10 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
+from email import message_from_bytes
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -118,6 +121,9 @@ def test_a_mail_says_what_failed_and_where_to_look(
     assert "Subject: flights / full failed" in text
     assert "Reason: Step gate failed: 3 greater-than 10" in text
     assert "https://galley.example.org/runs/01RUN" in text
+    message = message_from_bytes(box.taken[0].content)
+    assert parsedate_to_datetime(message["Date"]) == manual_clock.now().replace(microsecond=0)
+    assert re.fullmatch("<[0-9a-f]{32}@example.org>", message["Message-ID"])
     assert state(database)[:2] == ("sent", 1)
 
 
