@@ -79,11 +79,12 @@ class Ledger:
         A message that is refused (a GalleyError stands in its reply) changed nothing; the others
         hold. Any other exception means that the whole batch is void.
         """
-        adoptions = self.load(connection) if self._ids is None else []
-        turn = Turn(now, cast("Ids", self._ids), adoptions=adoptions)
+        found = self.load(connection) if self._ids is None else []
+        sought = [(run, step, step.attempt) for run, step in found]
+        turn = Turn(now, cast("Ids", self._ids))
         turn.kills.extend(
-            (step.attempt.id, step.attempt.worker)
-            for run, step in adoptions
+            (attempt.id, attempt.worker)
+            for run, _, attempt in sought
             if run.cancel_reason is not None
         )
         replies: list[Any] = []
@@ -94,6 +95,12 @@ class Ledger:
                 replies.append(error)
         self.dispatcher.wake(now)
         self._dispatch(turn)
+        # What ended in this very batch is not looked for, nor what follows it.
+        turn.adoptions.extend(
+            (run, step)
+            for run, step, attempt in sought
+            if step.attempt is attempt and step.state is StepState.RUNNING
+        )
         failpoint("ledger.before_write")
         turn.changes.flush(connection)
         return Applied(replies, turn)

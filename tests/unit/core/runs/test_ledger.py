@@ -591,3 +591,29 @@ def test_a_worker_that_a_new_leader_meets_keeps_what_it_holds(bench: LedgerBench
     seen = msg.WorkerSeen("local", 4, (), is_alive=True)
     bench.apply(msg.WorkersSeen((seen,)))
     assert len(set(bench.started)) == 4
+
+
+def test_what_ends_in_the_batch_that_reads_a_ledger_back_is_not_looked_for(
+    bench: LedgerBench,
+) -> None:
+    bench.submit(plan(step("a")))
+    attempt, fence = bench.living["a"].pop()
+    bench.ledger.reset()
+    lost = msg.Lost(attempt, fence, "no template", never_ran=True)
+    with bench.database.connection() as connection:
+        turn = bench.ledger.apply(connection, [lost], bench.clock.now()).turn
+    assert turn.adoptions == []
+    assert [step.attempt.number for _, step in turn.starts] == [2]
+
+
+def test_what_follows_a_skipped_failure_runs_after_a_restart_too(bench: LedgerBench) -> None:
+    made = bench.submit(chain(4))
+    bench.finish("s0")
+    bench.finish("s1", "failed", retryable=False)
+    new = msg.NewRun(uid="again", plan=chain(4))
+    again = bench.send(msg.ResumeRun(made.run_id or 0, new, skip_failed=True))
+    assert bench.restart() == ["s2"]
+    assert list(drain(bench)) == ["s2", "s3"]
+    assert bench.states(again.run_id) == {
+        "s0": "succeeded", "s1": "skipped", "s2": "succeeded", "s3": "succeeded"
+    }  # fmt: skip
