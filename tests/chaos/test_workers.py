@@ -89,6 +89,30 @@ def test_a_worker_that_stood_still_ends_what_others_do_now(
     stage.database.close()
 
 
+def test_a_worker_that_comes_back_ends_what_its_dead_self_left(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    stage = Stage(tmp_path, postgres_url)
+    stage.environment["GALLEY_SLOTS"] = "1"
+    with stage.up() as (_, api):
+        stage.load_recipe(api, step_s=100)
+        with worker(stage, "w1") as process:
+            for _ in range(4):
+                stage.order(api)
+            pids = until(
+                lambda: len(found := on_worker(stage, "w1")) >= 2 and found, what="its steps"
+            )
+            process.kill()
+            process.wait(10)
+        shims = [psutil.Process(pid) for pid in pids.values()]
+        api.good("DELETE", "/v2/order/deleteall/master")
+        assert all(shim.is_running() for shim in shims)
+        with worker(stage, "w1"):
+            _, left = psutil.wait_procs(shims, 20)
+            assert not left
+    stage.database.close()
+
+
 def test_a_worker_takes_its_share_and_may_be_killed(tmp_path: Path, postgres_url: str) -> None:
     stage = Stage(tmp_path, postgres_url)
     stage.environment["GALLEY_SLOTS"] = "1"

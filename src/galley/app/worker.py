@@ -1,14 +1,17 @@
 """A process that only runs steps, beside servers that share its Postgres and its data folder."""
 
 import os
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from galley.app.parts import claims_of, history_of, secrets_of, step_limits, worker_name
+from galley.app.parts import claims_of, history_of, secrets_of, step_limits, tell_steps, worker_name
 from galley.app.store import open_store
 from galley.core.errors import Invalid
 from galley.engine.cluster import Cluster
 from galley.engine.executors.local import LocalExecutor
 from galley.engine.launcher import Launcher
+from galley.engine.strays import end_strays
 from galley.engine.worker import WorkerLoop
 from galley.settings import Settings
 
@@ -22,12 +25,14 @@ class Worker:
     launcher: Launcher
     cluster: Cluster
     loop: WorkerLoop
+    tidy: Callable[[], None]
 
     def start(self) -> None:
         """Report, adopt what an earlier worker of this name left, and take work."""
         self.executor.start(self.launcher)
         self.cluster.start(self.launcher)
         self.loop.start()
+        threading.Thread(target=self.tidy, name="galley-strays", daemon=True).start()
 
     def stop(self) -> None:
         """Take no more work; steps go on and are adopted by the next worker of this name."""
@@ -48,6 +53,7 @@ def build_worker(settings: Settings, name: str | None = None) -> Worker:
             "A worker needs a Postgres that it shares with a server; set GALLEY_DATABASE_URL."
             " On SQLite `galley serve` runs the steps itself."
         )
+    tell_steps(settings)
     store = open_store(settings)
     name = name or f"{worker_name(settings)}-worker"
     cluster = Cluster(store.database, store.clock, name, may_lead=False)
@@ -70,4 +76,11 @@ def build_worker(settings: Settings, name: str | None = None) -> Worker:
     )
     loop = WorkerLoop(store.database, name, executor, launcher, is_claimed=claims_of(store))
     cluster.on_work(loop.nudge)
-    return Worker(name, executor, launcher, cluster, loop)
+    return Worker(
+        name,
+        executor,
+        launcher,
+        cluster,
+        loop,
+        tidy=lambda: end_strays(store.database, name, executor, store.folders),
+    )

@@ -1,6 +1,7 @@
 """A server or a template goes, attempts stay: adopted, finished, or given up exactly once."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -234,6 +235,28 @@ def test_a_killed_server_leaves_its_attempts_to_the_next(make_bench, fifo):
     assert bench.recorder.outcome("one") == Outcome(
         state="succeeded", exports={"pid": pid}, usage=bench.recorder.outcome("one").usage
     )
+
+
+def test_what_a_killed_server_left_ends_unless_it_is_held(make_bench, fifo, tmp_path):
+    folder = tmp_path / "0"  # the first bench's
+    folder.mkdir()
+    command = [sys.executable, "-c", SERVER, str(folder), str(fifo), HERE, str(Path.cwd())]
+    with subprocess.Popen(command) as server:
+        mark = processes.mark_of(int(wait_for(fifo)))
+        server.kill()
+    bench, other = make_bench().start(), make_bench()
+    assert bench.folder == folder
+    _, pid = waiting(bench, fifo, folder / "gate", key="two")
+    held = str(folder / "attempts" / "one")
+    assert other.executor.end_strays(list) == 0  # another folder's are not its own
+    assert bench.executor.end_strays(lambda: [held]) == 0
+    assert processes.alive(mark)
+    shutil.rmtree(held)
+    assert bench.executor.end_strays(lambda: [held]) == 1
+    assert not processes.alive(mark)
+    assert processes.mark_of(pid) is not None
+    (folder / "gate").touch()
+    assert bench.recorder.outcome("two").state == "succeeded"
 
 
 @pytest.mark.parametrize("name", ["shim.claimed", "shim.before_exit_file"])

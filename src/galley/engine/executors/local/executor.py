@@ -1,7 +1,8 @@
 """The local executor as the server sees it: submits, adopts, cancels, and reports what became."""
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from galley.core.runs.plan import Limits
 from galley.core.runs.ports import Capabilities, ExecutorEvents
 from galley.core.runs.task import Task
 from galley.engine import sandbox
+from galley.engine.executors.local import strays
 from galley.engine.executors.local.messages import TemplateSettings
 from galley.engine.executors.local.supervisor import Supervisor
 from galley.kit.clock import Clock, SystemClock
@@ -45,6 +47,8 @@ class LocalExecutor:
         import_paths: Sequence[str] = (),
     ) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = str(folder)
+        self._made_at = time.monotonic()
         walled = sandbox.available() if sandboxed is None else sandboxed
         self._capabilities = Capabilities(
             name=name, slots=slots, tags=tags, isolation=sandbox.isolation(sandboxed=walled)
@@ -108,6 +112,13 @@ class LocalExecutor:
     def capabilities(self) -> Capabilities:
         """What this executor offers."""
         return self._capabilities
+
+    def end_strays(self, held: Callable[[], Collection[str]]) -> int:
+        """End what an earlier executor of this folder started, but for the attempts that `held`.
+
+        `held` gives their folders. Returns how many were ended, once they are.
+        """
+        return strays.end_strays(self._folder, time.monotonic() - self._made_at, held)
 
     @property
     def trouble(self) -> str | None:
