@@ -11,9 +11,10 @@ from pathlib import Path
 from galley.kit.files import TEMPORARY, discard, rename_or_discard
 from galley.kit.paths import fault_of_path
 from galley.storage.gitcache import FileCache
+from galley.storage.githistory import PastCommit, author_line
 from galley.storage.gitprogram import GitFailed, run_git
-from galley.storage.gitrefs import BranchExists, BranchMoved, NotInRepository
-from galley.storage.gitrepository import PastCommit, Repository, author_line
+from galley.storage.gitrefs import BranchExists, BranchMoved, NotInRepository, RepositoryBusy
+from galley.storage.gitrepository import Repository
 from galley.storage.gittree import Entry, PathClash
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "PastCommit",
     "PathClash",
     "Repository",
+    "RepositoryBusy",
     "author_line",
 ]
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from dulwich.file import FileLocked
 from dulwich.objects import ZERO_SHA, ObjectID
@@ -38,6 +38,10 @@ class BranchMoved(Exception):
     """The branch is no longer where the caller believed it to be; read again and retry."""
 
 
+class RepositoryBusy(Exception):
+    """Another writer holds the repository or the branch at this moment; wait outside and retry."""
+
+
 class References:
     """The references of the repository in `folder`. Names are branch names unless said."""
 
@@ -51,6 +55,46 @@ class References:
         with (self._folder / "galley.lock").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+    @contextmanager
+    def locked_within(self, timeout_s: float) -> Iterator[None]:
+        """As `locked`, for those who hold what others need (a transaction): it does not wait long.
+
+        Raises:
+            RepositoryBusy: another writer has the lock.
+        """
+        deadline = time.monotonic() + timeout_s
+        with (self._folder / "galley.lock").open("a") as file:
+            while not _flock(file):
+                if time.monotonic() >= deadline:
+                    raise RepositoryBusy(f"{self._folder.name} is locked")
+                time.sleep(_LOCK_PAUSE_S)
+            yield
+
+    @contextmanager
+    def queued(self) -> Iterator[None]:
+        """One after the other of those who prepare long changes; nobody else waits for them."""
+        with (self._folder / "galley.queue").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def wait_until_free(self, branch: str, timeout_s: float) -> bool:
+        """Wait until nobody holds the repository or the branch; False if that took too long."""
+        deadline = time.monotonic() + timeout_s
+        while not self._is_free(branch):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_LOCK_PAUSE_S)
+        return True
+
+    def _is_free(self, branch: str) -> bool:
+        lock = self._folder / f"{_HEADS}{branch}.lock"
+        _remove_if_stale(lock)
+        try:
+            with self.locked_within(0):
+                return not lock.exists()
+        except RepositoryBusy:
+            return False
 
     def all(self) -> dict[str, str]:
         """Every full reference name (branches, tags, kept commits) -> hash."""
@@ -78,6 +122,20 @@ class References:
             ValueError: git allows no branch of that name.
         """
         return self._move(_HEADS + branch, old, new)
+
+    def move_at_once(self, branch: str, old: str, new: str) -> bool:
+        """As `move`, for a branch that is there, without waiting for git programs.
+
+        Raises:
+            RepositoryBusy: a git program holds the branch.
+        """
+        ref = Ref((_HEADS + branch).encode())
+        try:
+            moved = self._refs.set_if_equals(ref, ObjectID(old.encode()), ObjectID(new.encode()))
+        except FileLocked as error:
+            raise RepositoryBusy(f"branch {branch} is locked") from error
+        fsync_folder((self._folder / _HEADS / branch).parent)
+        return moved
 
     def remove(self, branch: str, old: str) -> None:
         """Remove a branch that is at `old`. The caller holds `locked()`."""
@@ -134,14 +192,22 @@ class References:
             try:
                 return act()
             except FileLocked as error:
-                lock = Path(os.fsdecode(error.lockfilename))
-                if _age_s(lock) > _STALE_LOCK_S:
-                    lock.unlink(missing_ok=True)
+                _remove_if_stale(Path(os.fsdecode(error.lockfilename)))
                 time.sleep(_LOCK_PAUSE_S)
 
 
-def _age_s(path: Path) -> float:
+def _flock(file: IO[str]) -> bool:
     try:
-        return time.time() - path.stat().st_mtime
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _remove_if_stale(lock: Path) -> None:
+    """Remove the lock of a git program that was killed."""
+    try:
+        if time.time() - lock.stat().st_mtime > _STALE_LOCK_S:
+            lock.unlink(missing_ok=True)
     except FileNotFoundError:
-        return 0.0
+        return

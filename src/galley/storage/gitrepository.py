@@ -1,13 +1,10 @@
 """One bare repository: dulwich for objects, the git program where it is slow."""
 
-import os
-import re
 import secrets
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from dulwich.object_store import DiskObjectStore
@@ -17,25 +14,21 @@ from galley.kit.failpoints import failpoint
 from galley.kit.files import TEMPORARY, discard, rename_or_discard
 from galley.kit.paths import fault_of_path
 from galley.storage.gitcache import FileCache, Files
+from galley.storage.githistory import PastCommit, read_history
 from galley.storage.gitprogram import GitFailed, run_git
 from galley.storage.gitrefs import BranchExists, BranchMoved, NotInRepository, References
-from galley.storage.gittree import Entry, TreeEditor, find, plain_items, walk, write_loose
+from galley.storage.gittree import (
+    Entry,
+    TreeEditor,
+    find,
+    make_commit,
+    plain_items,
+    walk,
+    write_files,
+    write_loose,
+)
 
-
-@dataclass(frozen=True, slots=True)
-class PastCommit:
-    """One commit of a history: its hash, `Name <email>`, whole message, and author's time (UTC)."""
-
-    sha: str
-    author: str
-    message: str
-    at: datetime
-
-
-def author_line(name: str, email: str) -> str:
-    """`Name <email>` without the characters that would break git's format."""
-    clean = [re.sub(r"[<>\x00-\x1f\x7f]+", " ", part).strip() for part in (name, email)]
-    return f"{clean[0] or clean[1] or 'unknown'} <{clean[1]}>"
+_PATIENCE_S = 1.0
 
 
 class Repository:
@@ -92,8 +85,11 @@ class Repository:
         """Announce that a branch will go (`bury_branch`), and keep its commits readable for ever.
 
         Until then it stays as it is; if it never goes, the mark does no harm.
+
+        Raises:
+            RepositoryBusy: another writer has held the repository for a second.
         """
-        with self.locked():
+        with self._refs.locked_within(_PATIENCE_S):
             tip = self.tip(name)
             if tip is not None:
                 self._refs.keep(keep_as, tip)
@@ -116,10 +112,11 @@ class Repository:
         Raises:
             BranchExists: there is a branch with commits of its own.
             NotInRepository: there is no such commit.
+            RepositoryBusy: another writer has held the repository for a second.
         """
         with self.objects() as objects:
             self._load(objects, at)
-        with self.locked():
+        with self._refs.locked_within(_PATIENCE_S):
             tip = self.tip(name)
             if tip and not self._refs.doomed(name) and not self.contains(parent, tip):
                 raise BranchExists(f"there is already a branch {name}")
@@ -211,16 +208,7 @@ class Repository:
         tip = self.tip(branch)
         if tip is None:
             raise NotInRepository(f"there is no branch {branch}")
-        fields = "%H%x00%an <%ae>%x00%at%x00%B"
-        wanted = ["--", path] if path else []
-        said = run_git(
-            self.folder, "log", "-z", f"-n{limit}", f"--format=tformat:{fields}", tip, *wanted
-        )
-        parts = said.decode(errors="replace").split("\0")
-        return [
-            PastCommit(sha, author, message.rstrip("\n"), datetime.fromtimestamp(int(at), UTC))
-            for sha, author, at, message in zip(*[iter(parts)] * 4, strict=False)
-        ]
+        return read_history(self.folder, tip, path, limit)
 
     # Writing
 
@@ -231,8 +219,9 @@ class Repository:
             if tip is not None:
                 return tip
             editor = TreeEditor(objects)
-            made = _commit(editor.apply(None, {}), [], message, author, at)
-            return self._store(editor, made, branch, None)
+            made = self._write(editor, make_commit(editor.apply(None, {}), [], message, author, at))
+            self._refs.move(branch, None, made)
+            return made
 
     def commit(
         self,
@@ -242,34 +231,73 @@ class Repository:
         message: str,
         author: str,
         at: datetime,
-        expect: str | None = None,
     ) -> str:
         """Commit changes (path -> content, None removes) to the branch; gives the new tip's hash.
 
-        Changes that change nothing make no commit. With `expect` the branch must still be there.
+        Changes that change nothing make no commit.
 
         Raises:
             NotInRepository: there is no such branch.
-            BranchMoved: the branch is not at `expect`.
             PathClash: a change wants a file where a folder is, or the other way round.
             ValueError: a path that cannot be.
+        """
+        with self.locked():
+            tip = self.tip(branch)
+            if tip is None:
+                raise NotInRepository(f"there is no branch {branch}")
+            made = self.prepare(tip, changes, message=message, author=author, at=at)
+            if made != tip:
+                self._settle(self._refs.move(branch, tip, made), branch, tip)
+            return made
+
+    def prepare(
+        self,
+        tip: str,
+        changes: Mapping[str, bytes | None],
+        *,
+        message: str,
+        author: str,
+        at: datetime,
+    ) -> str:
+        """Write a commit of changes on top of `tip`; its hash, or `tip` if nothing changes.
+
+        No branch moves and no lock is taken: until `advance` nobody sees it.
+
+        Raises:
+            NotInRepository, PathClash, ValueError: as `commit`.
         """
         for path in changes:
             if fault := fault_of_path(path):
                 raise ValueError(f"{path!r} {fault}")
-        with self.locked(), self.objects() as objects:
-            tip = self.tip(branch)
-            if tip is None:
-                raise NotInRepository(f"there is no branch {branch}")
-            if expect is not None and tip != expect:
-                raise BranchMoved(f"branch {branch} is no longer at {expect}")
+        with self.objects() as objects:
             editor = TreeEditor(objects)
             before = self._load(objects, tip).tree
             tree = editor.apply(before, changes)
             if tree == before:
                 return tip
-            made = _commit(tree, [tip], message, author, at)
-            return self._store(editor, made, branch, tip)
+            return self._write(editor, make_commit(tree, [tip], message, author, at))
+
+    def advance(self, branch: str, tip: str, made: str) -> None:
+        """Move the branch from `tip` to a prepared commit. It never waits.
+
+        So it may stand inside a transaction, as its last act.
+
+        Raises:
+            BranchMoved: the branch is not at `tip`.
+            RepositoryBusy: another writer is at work; `wait_until_free`, then try again.
+        """
+        with self._refs.locked_within(0):
+            self._settle(self._refs.move_at_once(branch, tip, made), branch, tip)
+
+    def wait_until_free(self, branch: str, timeout_s: float) -> bool:
+        """Wait for whoever keeps `advance` from its work; False if that took too long."""
+        return self._refs.wait_until_free(branch, timeout_s)
+
+    @contextmanager
+    def queued(self) -> Iterator[None]:
+        """Wait for the others who prepare commits here; see `prepare`. Take it before any lock."""
+        with self._refs.queued():
+            yield
 
     def check_out(self, tree_id: str, into: Path) -> None:
         """Put a tree's files into the folder `into`, read-only, whole or not at all.
@@ -286,7 +314,7 @@ class Repository:
         temporary.mkdir()
         try:
             with self.objects() as objects:
-                _write_files(objects, tree_id, temporary)
+                write_files(objects, tree_id, temporary)
         except BaseException:
             discard(temporary)
             raise
@@ -351,45 +379,22 @@ class Repository:
             raise NotInRepository(f"there is no folder {folder} at commit {commit}")
         return found[1]
 
-    def _store(self, editor: TreeEditor, made: Commit, branch: str, tip: str | None) -> str:
+    def _write(self, editor: TreeEditor, made: Commit) -> str:
         sha = editor.keep(made).decode()
         for new in editor.new.values():
             write_loose(self.folder / "objects", new)
         failpoint("git.objects_written")
-        if not self._refs.move(branch, tip, sha):
-            raise BranchMoved(f"branch {branch} moved while committing; retry")
-        failpoint("git.branch_moved")
         return sha
 
-
-def _commit(tree: bytes, parents: Sequence[str], message: str, author: str, at: datetime) -> Commit:
-    made = Commit()
-    made.tree = ObjectID(tree)
-    made.parents = [ObjectID(parent.encode()) for parent in parents]
-    made.author = made.committer = author.encode()
-    made.author_time = made.commit_time = int(at.timestamp())
-    made.author_timezone = made.commit_timezone = 0
-    made.encoding = b"UTF-8"
-    made.message = message.replace("\0", "").encode(errors="replace").rstrip(b"\n") + b"\n"
-    return made
+    def _settle(self, has_moved: bool, branch: str, tip: str) -> None:
+        if not has_moved:
+            raise BranchMoved(f"branch {branch} is no longer at {tip}")
+        failpoint("git.branch_moved")
 
 
 def _blob(objects: DiskObjectStore, sha: bytes) -> bytes:
     found = objects[ObjectID(sha)]
     return found.data if isinstance(found, Blob) else b""
-
-
-def _write_files(objects: DiskObjectStore, tree_id: str, folder: Path) -> None:
-    for entry, content in walk(objects, tree_id.encode()):
-        path = folder / entry.path
-        if entry.is_folder:
-            path.mkdir()
-            continue
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
 
 
 def _by_path(entry: Entry) -> str:

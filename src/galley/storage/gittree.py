@@ -3,18 +3,21 @@
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from dulwich.object_store import BaseObjectStore
-from dulwich.objects import Blob, ObjectID, ShaFile, Tree
+from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tree
 
 from galley.kit.files import fsync_folder
 from galley.kit.paths import PATH_DEPTH, fault_of_segment
 
 _FILE = 0o100644
 _LOOSE_MODE = 0o444
+_TRIES = 5
 
 
 class PathClash(ValueError):
@@ -163,11 +166,19 @@ def write_loose(folder: Path, made: ShaFile) -> None:
     """Write one object into `objects/`, whole and durable; one that is there is left alone."""
     name = made.id.decode()
     path = folder / name[:2] / name[2:]
-    if path.exists():
-        return
+    for _ in range(_TRIES):
+        if path.exists():
+            return
+        with suppress(FileNotFoundError):  # git packed what was in the folder, and removed it
+            _write_whole(path, made)
+            return
+    _write_whole(path, made)
+
+
+def _write_whole(path: Path, made: ShaFile) -> None:
     if not path.parent.exists():
         path.parent.mkdir(exist_ok=True)
-        fsync_folder(folder)
+        fsync_folder(path.parent.parent)
     temporary = path.parent / f"tmp_obj_{secrets.token_hex(8)}"
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _LOOSE_MODE)
     try:
@@ -180,3 +191,32 @@ def write_loose(folder: Path, made: ShaFile) -> None:
         temporary.unlink(missing_ok=True)
         raise
     fsync_folder(path.parent)
+
+
+def make_commit(
+    tree: bytes, parents: Sequence[str], message: str, author: str, at: datetime
+) -> Commit:
+    """A commit of the tree; its author made it at `at`, as UTC."""
+    made = Commit()
+    made.tree = ObjectID(tree)
+    made.parents = [ObjectID(parent.encode()) for parent in parents]
+    made.author = made.committer = author.encode()
+    made.author_time = made.commit_time = int(at.timestamp())
+    made.author_timezone = made.commit_timezone = 0
+    made.encoding = b"UTF-8"
+    made.message = message.replace("\0", "").encode(errors="replace").rstrip(b"\n") + b"\n"
+    return made
+
+
+def write_files(objects: BaseObjectStore, tree_id: str, folder: Path) -> None:
+    """Write a tree's ordinary files, read-only and durably, into a new folder."""
+    for entry, content in walk(objects, tree_id.encode()):
+        path = folder / entry.path
+        if entry.is_folder:
+            path.mkdir()
+            continue
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())

@@ -9,7 +9,7 @@ the ledger's writer puts the row into its own transaction. Routers use `route_cl
 import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -87,15 +87,25 @@ def open_session(request: Request, services: ServicesDep) -> Iterator[Session]:
         with services.database.reading() as session:
             yield session
         return
-    with claimed(call, services, request.headers.get(KEY_HEADER)):
-        try:
-            with services.database.writing() as session:
-                yield session
-                _conclude(session, call, services)
-        except IntegrityError as error:
-            if call.key is not None and idempotency.TABLE in str(error):
-                raise idempotency.StillRunning(call.key.key) from error
-            raise
+    key = request.headers.get(KEY_HEADER)
+    with (
+        claimed(call, services, key),
+        _decided_by_key(call),
+        services.database.writing() as session,
+    ):
+        yield session
+        _conclude(session, call, services)
+
+
+@contextmanager
+def _decided_by_key(call: Call) -> Iterator[None]:
+    """Of two calls with one key, on two servers at once, the database lets one through."""
+    try:
+        yield
+    except IntegrityError as error:
+        if call.key is not None and idempotency.TABLE in str(error):
+            raise idempotency.StillRunning(call.key.key) from error
+        raise
 
 
 def open_snapshot(services: ServicesDep) -> Iterator[Session]:
@@ -138,10 +148,37 @@ class Write:
         self._call.is_remembered = True
         return (row,)
 
+    def transactions(self, answer: Response) -> "Transactions":
+        """Transactions of an operation that opens its own; its writing one keeps the answer."""
+        return Transactions(self._call, self._services, answer)
+
     def desk(self, answer: Callable[[Made], Response]) -> Desk:
         """A desk whose orders and resumptions remember `answer(made)`; see `Made`."""
         desk = self._services.desk
         return replace(desk, writer=_RememberingWriter(desk.writer, self, answer))
+
+
+class Transactions:
+    """Transactions for one call, whose writing ones remember the call's answer."""
+
+    def __init__(self, call: Call, services: Services, answer: Response) -> None:
+        self._call = call
+        self._services = services
+        self._answer = answer
+
+    def reading(self) -> AbstractContextManager[Session]:
+        """See `Database.reading`."""
+        return self._services.database.reading()
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """See `Database.writing`; the answer's row stands in the same transaction."""
+        row = _row(self._call, self._services, self._answer)
+        with _decided_by_key(self._call), self._services.database.writing() as session:
+            if row is not None:
+                idempotency.store(session, row)
+            yield session
+        self._call.is_remembered = self._call.is_remembered or row is not None
 
 
 def open_write(request: Request, services: ServicesDep) -> Iterator[Write]:

@@ -59,16 +59,15 @@ class Bench:
         self.writer.ledger.dispatcher.set_worker("local", 8)
         self.writer.start(InstantActs(self.writer))
         self.caller = system_caller(JUDGE)
-        with database.writing() as session:
-            create_recipe(
-                session,
-                self.caller,
-                repositories,
-                "master",
-                "rec",
-                templates={"qs1": lambda _name, _text: {"variables.json": b"{}"}},
-                clock=clock,
-            )
+        create_recipe(
+            database,
+            self.caller,
+            repositories,
+            "master",
+            "rec",
+            templates={"qs1": lambda _name, _text: {"variables.json": b"{}"}},
+            clock=clock,
+        )
         self.desk = Desk(database, self.writer, self.compiler, repositories, clock)  # type: ignore[arg-type]
         self.scheduler = Scheduler(self.desk, self.caller)
 

@@ -18,6 +18,7 @@ from galley.storage.git import (
     NotInRepository,
     PathClash,
     Repository,
+    RepositoryBusy,
     author_line,
 )
 from galley.storage.gitprogram import clean_environment, run_git
@@ -174,9 +175,29 @@ def test_paths_that_cannot_be_are_refused(repository: Repository, path: str) -> 
 def test_compare_and_set_has_one_winner(repository: Repository) -> None:
     seen = repository.tip("master")
     assert seen is not None
+    made = repository.prepare(seen, {"a": b"2"}, message="x", author=ME, at=AT)
+    assert repository.tip("master") == seen
     save(repository, {"a": b"1"})
     with pytest.raises(BranchMoved):
-        repository.commit("master", {"a": b"2"}, message="x", author=ME, at=AT, expect=seen)
+        repository.advance("master", seen, made)
+
+
+def test_a_branch_moves_at_once_or_not_at_all(repository: Repository) -> None:
+    seen = repository.tip("master")
+    assert seen is not None
+    made = repository.prepare(seen, {"a": b"2"}, message="x", author=ME, at=AT)
+    with repository.locked():
+        with pytest.raises(RepositoryBusy):
+            repository.advance("master", seen, made)
+        assert not repository.wait_until_free("master", 0.05)
+    lock = repository.folder / "refs/heads/master.lock"
+    lock.touch()
+    with pytest.raises(RepositoryBusy):
+        repository.advance("master", seen, made)
+    os.utime(lock, (0, 0))  # whoever made it was killed long ago
+    assert repository.wait_until_free("master", 1)
+    repository.advance("master", seen, made)
+    assert repository.tip("master") == made
 
 
 def test_parallel_commits_are_all_kept(repository: Repository) -> None:

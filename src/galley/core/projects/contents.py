@@ -1,12 +1,16 @@
 """Recipes: the top folders of a kitchen's branch, and the files in them.
 
-Each change is one commit on the branch. The commit moves the branch last, when everything that
-belongs to it in the database has been written, and an attempt that comes again changes nothing.
+Each change is one commit on the branch. Its objects are written first, while no transaction is
+open: nobody's order waits for them. Then one short transaction writes what belongs to it in the
+database and moves the branch last, without waiting; an attempt that comes again changes nothing.
 """
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Protocol
 
 from sqlalchemy.orm import Session
 
@@ -28,15 +32,32 @@ from galley.core.projects.repository import ProjectRepository
 from galley.core.projects.sight import see_kitchen
 from galley.kit.clock import Clock
 from galley.kit.paths import find_twins
-from galley.storage.git import BranchMoved, GitStore, PathClash, Repository, author_line
+from galley.storage.git import (
+    BranchMoved,
+    GitStore,
+    PathClash,
+    Repository,
+    RepositoryBusy,
+    author_line,
+)
 
 DEFAULT_TEMPLATE = "qs1"
 MAX_FILES = 5_000
 MAX_PATTERNS = 200
 _MAX_PATTERN = 500
-_TRIES = 20
+_PATIENCE_S = 20.0
 Changes = Mapping[str, bytes | None]
 Files = dict[str, bytes]
+
+
+class Transactions(Protocol):
+    """What opens the transactions of a change: it reads in one, and writes in another."""
+
+    def reading(self) -> AbstractContextManager[Session]:
+        """A session that sees one moment."""
+
+    def writing(self) -> AbstractContextManager[Session]:
+        """A session that commits at the end of its block, or rolls back on an exception."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +78,6 @@ class RecipeFiles:
 class _Place:
     """A kitchen that the caller may act on, and its branch's repository."""
 
-    session: Session
-    caller: Caller
     kitchen: Kitchen
     project: str
     repository: Repository
@@ -134,7 +153,7 @@ def recipe_files(
 
 
 def create_recipe(
-    session: Session,
+    transactions: Transactions,
     caller: Caller,
     repositories: GitStore,
     kitchen: str,
@@ -151,18 +170,19 @@ def create_recipe(
         RecipeNameInvalid, RecipeExists, TemplateUnknown: the message says what to choose.
         KitchenNotFound: no such kitchen, or it is closed to the caller.
     """
-    place = _place(session, caller, repositories, kitchen, "recipe.write")
+    change = _Change(transactions, caller, repositories, kitchen, name, clock)
+    change.check_may()
     checks.check_recipe_name(name)
     chosen = template or DEFAULT_TEMPLATE
     if chosen not in templates:
         raise TemplateUnknown(chosen, templates)
     made = templates[chosen](name, checks.check_description(description))
     message = f"Create recipe {name} from template {chosen}"
-    return _add_recipe(place, name, lambda _commit: dict(made), message, clock)
+    return _add_recipe(change, lambda _place, _commit: dict(made), message)
 
 
 def copy_recipe(  # noqa: PLR0917 - told apart by their types and order everywhere
-    session: Session,
+    transactions: Transactions,
     caller: Caller,
     repositories: GitStore,
     kitchen: str,
@@ -177,19 +197,19 @@ def copy_recipe(  # noqa: PLR0917 - told apart by their types and order everywhe
         RecipeNotFound: no such recipe to copy.
         RecipeNameInvalid, RecipeExists: the new name cannot be, or is taken.
     """
-    place = _place(session, caller, repositories, kitchen, "recipe.write")
+    change = _Change(transactions, caller, repositories, kitchen, name, clock)
+    change.check_may()
     checks.check_recipe_name(name)
 
-    def content(commit: str) -> Files:
+    def content(place: _Place, commit: str) -> Files:
         place.tree(commit, source)
         return place.repository.read_folder(commit, source)
 
-    message = f"Copy recipe {source} to {name}"
-    return _add_recipe(place, name, content, message, clock)
+    return _add_recipe(change, content, f"Copy recipe {source} to {name}")
 
 
 def delete_recipe(
-    session: Session,
+    transactions: Transactions,
     caller: Caller,
     repositories: GitStore,
     kitchen: str,
@@ -202,17 +222,17 @@ def delete_recipe(
     Raises:
         RecipeNotFound: no such recipe.
     """
-    place = _place(session, caller, repositories, kitchen, "recipe.write")
 
-    def plan(commit: str) -> Changes:
+    def plan(place: _Place, commit: str) -> Changes:
         place.tree(commit, name)
         return {name: None}
 
-    return _commit(place, name, plan, f"Delete recipe {name}", clock)
+    change = _Change(transactions, caller, repositories, kitchen, name, clock)
+    return change.make(plan, f"Delete recipe {name}")
 
 
 def save_files(  # noqa: PLR0917 - like the other operations on recipes
-    session: Session,
+    transactions: Transactions,
     caller: Caller,
     repositories: GitStore,
     kitchen: str,
@@ -232,76 +252,133 @@ def save_files(  # noqa: PLR0917 - like the other operations on recipes
         FileNameInvalid, FileTooLarge, FileNotInRecipe: the message names the file.
         KitchenBusy: others kept changing the branch.
     """
-    place = _place(session, caller, repositories, kitchen, "recipe.write")
+    change = _Change(transactions, caller, repositories, kitchen, recipe, clock)
+    change.check_may()
     for path, content in changes.items():
         checks.check_file(f"{recipe}/{path}" if path else path, content)
     default = f"Update {', '.join(sorted(changes))[:200]} of {recipe}"
 
-    def plan(commit: str) -> Changes:
+    def plan(place: _Place, commit: str) -> Changes:
         place.tree(commit, recipe)
         _check_result(place, commit, recipe, changes)
         return {f"{recipe}/{path}": content for path, content in changes.items()}
 
-    text = checks.clean_message(message, default)
-    return _commit(place, recipe, plan, text, clock)
+    return change.make(plan, checks.clean_message(message, default))
 
 
 def _place(
-    session: Session, caller: Caller, repositories: GitStore, kitchen: str, action: str
+    session: Session,
+    caller: Caller,
+    repositories: GitStore,
+    kitchen: str,
+    action: str,
+    *,
+    to_change: bool = False,
 ) -> _Place:
-    row = see_kitchen(session, caller, kitchen, action)
+    row = see_kitchen(session, caller, kitchen, action, to_change=to_change)
     project = ProjectRepository(session).of(row).path
-    return _Place(session, caller, row, project, repositories.repository(project))
+    return _Place(row, project, repositories.repository(project))
 
 
-def _add_recipe(
-    place: _Place,
-    name: str,
-    content: Callable[[str], Files],
-    message: str,
-    clock: Clock,
-) -> str:
-    def plan(commit: str) -> Changes:
+def _add_recipe(change: "_Change", content: Callable[[_Place, str], Files], message: str) -> str:
+    name = change.recipe
+
+    def plan(place: _Place, commit: str) -> Changes:
         taken = {top.casefold() for top in place.repository.folders(commit)}
         if name.casefold() in taken:
             raise RecipeExists(name, place.kitchen.name)
-        return {f"{name}/{path}": data for path, data in content(commit).items()}
+        return {f"{name}/{path}": data for path, data in content(place, commit).items()}
 
-    if place.kitchen.restrict_recipes and name not in place.kitchen.recipes:
-        place.kitchen.recipes = [*place.kitchen.recipes, name]
-    return _commit(place, name, plan, message, clock)
+    def activate(kitchen: Kitchen) -> None:
+        if kitchen.restrict_recipes and name not in kitchen.recipes:
+            kitchen.recipes = [*kitchen.recipes, name]
+
+    return change.make(plan, message, activate)
 
 
-def _commit(
-    place: _Place,
-    recipe: str,
-    plan: Callable[[str], Changes],
-    message: str,
-    clock: Clock,
-) -> str:
-    """Plan on the tip and commit there; if the branch moved meanwhile, plan again.
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """One commit to a recipe of a kitchen."""
 
-    The audit row comes first, so that the branch moves only when the database took its part.
-    """
-    plan(place.tip())
-    now = clock.now()
-    what = f"{place.kitchen.name}/{recipe}"
-    noted = audit.entry(place.caller, "recipe.write", "recipe", what, after=message, at=now)
-    audit.append(place.session, [noted])
-    author = author_line(place.caller.name, place.caller.login or "")
-    for _ in range(_TRIES):
+    transactions: Transactions
+    caller: Caller
+    repositories: GitStore
+    kitchen: str
+    recipe: str
+    clock: Clock
+
+    def place(self, session: Session, *, to_change: bool = False) -> _Place:
+        """The kitchen, if the caller may change its recipes."""
+        return _place(
+            session,
+            self.caller,
+            self.repositories,
+            self.kitchen,
+            "recipe.write",
+            to_change=to_change,
+        )
+
+    def check_may(self) -> _Place:
+        """Refuse those who may not, before anything else is said."""
+        with self.transactions.reading() as session:
+            return self.place(session)
+
+    def make(
+        self,
+        plan: Callable[[_Place, str], Changes],
+        message: str,
+        also: Callable[[Kitchen], None] | None = None,
+    ) -> str:
+        """Plan on the tip and commit there; if the branch moved meanwhile, plan again.
+
+        `also` changes the kitchen's row with it.
+        """
+        repository = self.check_may().repository
+        until = time.monotonic() + _PATIENCE_S
+        with repository.queued():
+            while time.monotonic() < until:
+                tip, made = self._prepare(plan, message)
+                try:
+                    self._publish(tip, made, message, also)
+                except BranchMoved:
+                    continue
+                except RepositoryBusy:
+                    repository.wait_until_free(self.kitchen, until - time.monotonic())
+                    continue
+                return made
+        raise KitchenBusy(self.kitchen)
+
+    def _prepare(self, plan: Callable[[_Place, str], Changes], message: str) -> tuple[str, str]:
+        """The branch's tip, and a commit on top of it that no branch knows yet."""
+        place = self.check_may()
         tip = place.tip()
+        author = author_line(self.caller.name, self.caller.login or "")
+        now = self.clock.now()
         try:
-            return place.repository.commit(
-                place.kitchen.name, plan(tip), message=message, author=author, at=now, expect=tip
+            return tip, place.repository.prepare(
+                tip, plan(place, tip), message=message, author=author, at=now
             )
-        except BranchMoved:
-            continue
         except PathClash as error:
             raise FileNameInvalid(
                 str(error.args[0]), "is a file and a folder at the same time"
             ) from error
-    raise KitchenBusy(place.kitchen.name)
+
+    def _publish(
+        self, tip: str, made: str, message: str, also: Callable[[Kitchen], None] | None
+    ) -> None:
+        """The rows, and then the branch: it moves only when the database took its part."""
+        with self.transactions.writing() as session:
+            place = self.place(session, to_change=True)
+            if also is not None:
+                also(place.kitchen)
+                session.flush()
+            what = f"{self.kitchen}/{self.recipe}"
+            noted = audit.entry(
+                self.caller, "recipe.write", "recipe", what, after=message, at=self.clock.now()
+            )
+            audit.append(session, [noted])
+            if made != tip:
+                place.repository.advance(self.kitchen, tip, made)
 
 
 def _check_result(place: _Place, commit: str, recipe: str, changes: Changes) -> None:

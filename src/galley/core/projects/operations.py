@@ -23,6 +23,7 @@ from galley.core.projects.contents import (
 from galley.core.projects.errors import (
     BranchMissing,
     BranchTaken,
+    KitchenBusy,
     KitchenExists,
     RootKitchenStays,
 )
@@ -35,7 +36,7 @@ from galley.kit.clock import Clock
 from galley.kit.failpoints import failpoint
 from galley.kit.ids import new_uid
 from galley.storage.db import Database, after_commit
-from galley.storage.git import BranchExists, GitStore, Repository, author_line
+from galley.storage.git import BranchExists, GitStore, Repository, RepositoryBusy, author_line
 
 __all__ = [
     "DEFAULT_PROJECT",
@@ -223,6 +224,8 @@ def _open_branch(repository: Repository, name: str, parent: str) -> None:
         repository.open_branch(name, tip, parent=parent)
     except BranchExists as error:
         raise BranchTaken(name) from error
+    except RepositoryBusy as error:
+        raise KitchenBusy(name) from error
 
 
 def update_kitchen(
@@ -281,13 +284,17 @@ def delete_kitchen(
         KitchenNotFound: no such kitchen, or it is closed to the caller.
         Forbidden: the caller may not delete it.
         RootKitchenStays: it is the root.
+        KitchenBusy: another writer holds the repository.
     """
     row = see_kitchen(session, caller, name, "kitchen.delete", to_change=True)
     if row.is_root:
         raise RootKitchenStays(name)
     repository = repositories.repository(ProjectRepository(session).of(row).path)
     keep_as = f"kitchen-{row.uid}"
-    repository.doom_branch(name, keep_as=keep_as)
+    try:
+        repository.doom_branch(name, keep_as=keep_as)
+    except RepositoryBusy as error:
+        raise KitchenBusy(name) from error
     before = _document(row)
     delete_scope(session, row)
     KitchenRepository(session).remove(row)

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body
-from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from galley.core.caller import Caller
@@ -20,7 +19,7 @@ from galley.dialects.datakitchen import schemas, trees
 from galley.dialects.datakitchen.answers import ok
 from galley.dialects.datakitchen.auth import CallerDep
 from galley.wire.services import ServicesDep
-from galley.wire.session import CallRoute, SessionDep, SnapshotDep
+from galley.wire.session import CallRoute, SessionDep, SnapshotDep, Transactions, WriteDep
 
 router = APIRouter(prefix="/recipe", route_class=CallRoute)
 
@@ -85,13 +84,14 @@ def create_recipe(
     kitchen: str,
     recipe: str,
     caller: CallerDep,
-    session: SessionDep,
+    write: WriteDep,
     services: ServicesDep,
     wanted: Annotated[schemas.NewRecipe, Body(default_factory=schemas.NewRecipe)],
 ) -> Response:
     """Make a recipe from a template."""
+    answer = ok()
     projects.create_recipe(
-        session,
+        write.transactions(answer),
         caller,
         services.repositories,
         kitchen,
@@ -101,7 +101,7 @@ def create_recipe(
         description=wanted.description or "",
         clock=services.clock,
     )
-    return ok()
+    return answer
 
 
 @router.put("/create/{kitchen}/{recipe}", operation_id="recipe-add-file")
@@ -111,14 +111,22 @@ def add_file(
     recipe: str,
     wanted: schemas.OneFile,
     caller: CallerDep,
-    session: SessionDep,
+    write: WriteDep,
     services: ServicesDep,
 ) -> Response:
     """Add a file; clients send the same content once more as an update."""
     content = trees.from_wire(wanted.filepath, wanted.file)
     changes = {wanted.filepath: content}
-    _save(services, session, caller, (kitchen, recipe), changes, message=wanted.message)
-    return ok()
+    answer = ok()
+    _save(
+        services,
+        write.transactions(answer),
+        caller,
+        (kitchen, recipe),
+        changes,
+        message=wanted.message,
+    )
+    return answer
 
 
 @router.post("/copy/{kitchen}/{recipe}/{name}", operation_id="recipe-copy")
@@ -128,14 +136,21 @@ def copy_recipe(
     recipe: str,
     name: str,
     caller: CallerDep,
-    session: SessionDep,
+    write: WriteDep,
     services: ServicesDep,
 ) -> Response:
     """Copy a recipe under a new name in the same kitchen."""
+    answer = ok()
     projects.copy_recipe(
-        session, caller, services.repositories, kitchen, recipe, name, clock=services.clock
+        write.transactions(answer),
+        caller,
+        services.repositories,
+        kitchen,
+        recipe,
+        name,
+        clock=services.clock,
     )
-    return ok()
+    return answer
 
 
 @router.delete("/delete/{kitchen}/{recipe}", operation_id="recipe-delete-file")
@@ -145,24 +160,38 @@ def delete_file(
     recipe: str,
     wanted: schemas.OneFile,
     caller: CallerDep,
-    session: SessionDep,
+    write: WriteDep,
     services: ServicesDep,
 ) -> Response:
     """Delete one file."""
     changes = {wanted.filepath: None}
-    _save(services, session, caller, (kitchen, recipe), changes, message=wanted.message)
-    return ok()
+    answer = ok()
+    _save(
+        services,
+        write.transactions(answer),
+        caller,
+        (kitchen, recipe),
+        changes,
+        message=wanted.message,
+    )
+    return answer
 
 
 @router.delete("/{kitchen}/{recipe}", operation_id="recipe-delete")
 def delete_recipe(
-    kitchen: str, recipe: str, caller: CallerDep, session: SessionDep, services: ServicesDep
+    kitchen: str, recipe: str, caller: CallerDep, write: WriteDep, services: ServicesDep
 ) -> Response:
     """Delete a recipe with all its files."""
+    answer = ok()
     projects.delete_recipe(
-        session, caller, services.repositories, kitchen, recipe, clock=services.clock
+        write.transactions(answer),
+        caller,
+        services.repositories,
+        kitchen,
+        recipe,
+        clock=services.clock,
     )
-    return ok()
+    return answer
 
 
 @router.post("/update/{kitchen}/{recipe}", operation_id="recipe-update")
@@ -172,14 +201,24 @@ def update_files(
     recipe: str,
     wanted: schemas.FileChanges,
     caller: CallerDep,
-    session: SessionDep,
+    write: WriteDep,
     services: ServicesDep,
 ) -> Response:
     """Write, add and delete files, in one commit: all of them or none."""
     changes = _changes(wanted)
-    _save(services, session, caller, (kitchen, recipe), changes, message=wanted.message)
     told = {path: True for path in wanted.files or () if path not in _TAKEN}
-    return ok({**told, "status": "success", "issues": [], "branch": kitchen, "formatted_files": {}})
+    answer = ok(
+        {**told, "status": "success", "issues": [], "branch": kitchen, "formatted_files": {}}
+    )
+    _save(
+        services,
+        write.transactions(answer),
+        caller,
+        (kitchen, recipe),
+        changes,
+        message=wanted.message,
+    )
+    return answer
 
 
 def _changes(wanted: schemas.FileChanges) -> dict[str, bytes | None]:
@@ -197,7 +236,7 @@ def _changes(wanted: schemas.FileChanges) -> dict[str, bytes | None]:
 
 def _save(
     services: ServicesDep,
-    session: Session,
+    transactions: Transactions,
     caller: Caller,
     place: tuple[str, str],
     changes: Mapping[str, bytes | None],
@@ -206,7 +245,7 @@ def _save(
 ) -> None:
     kitchen, recipe = place
     projects.save_files(
-        session,
+        transactions,
         caller,
         services.repositories,
         kitchen,

@@ -19,6 +19,7 @@ from galley.core.identity.users import disable_user, get_user
 from galley.core.projects.errors import (
     BranchMissing,
     BranchTaken,
+    KitchenBusy,
     KitchenExists,
     KitchenNameInvalid,
     KitchenNotFound,
@@ -75,16 +76,15 @@ class Account:
             return list_kitchens(session, caller)
 
     def create_recipe(self, caller: Caller, kitchen: str, name: str) -> str:
-        with self.database.writing() as session:
-            return create_recipe(
-                session,
-                caller,
-                self.repositories,
-                kitchen,
-                name,
-                templates=TEMPLATES,
-                clock=self.clock,
-            )
+        return create_recipe(
+            self.database,
+            caller,
+            self.repositories,
+            kitchen,
+            name,
+            templates=TEMPLATES,
+            clock=self.clock,
+        )
 
     def recipes(self, caller: Caller, kitchen: str) -> list[str]:
         with self.database.reading() as session:
@@ -444,3 +444,13 @@ def test_a_kill_on_the_way_leaves_a_kitchen_that_can_be_opened_anew(
     assert kitchens.repository.tip("dev") == kitchens.repository.tip("master")
     kitchens.close(ann, "dev")
     assert kitchens.repository.tip("dev") is None
+
+
+def test_a_held_repository_is_told_instead_of_waited_for(kitchens: Account, ann: Caller) -> None:
+    kitchens.open(ann, "dev")
+    with kitchens.repository.locked():
+        with pytest.raises(KitchenBusy):
+            kitchens.open(ann, "other")
+        with pytest.raises(KitchenBusy):
+            kitchens.close(ann, "dev")
+    kitchens.close(ann, "dev")

@@ -1,15 +1,18 @@
 """Recipes: folders of a branch, changed by whole commits."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from tests.unit.core.projects.samples import TEMPLATES
 
 from galley.core.caller import Caller
 from galley.core.errors import Forbidden, Invalid
+from galley.core.projects import contents
 from galley.core.projects import operations as projects
 from galley.core.projects.checks import MAX_FILE_BYTES
 from galley.core.projects.contents import RecipeFiles
@@ -23,6 +26,7 @@ from galley.core.projects.errors import (
     RecipeNotFound,
     TemplateUnknown,
 )
+from galley.core.projects.models import Kitchen
 from galley.kit.clock import ManualClock
 from galley.storage.db import Database
 from galley.storage.git import BranchMoved, GitStore, Repository
@@ -39,8 +43,11 @@ class Recipes:
         )  # fmt: skip
 
     def do(self, act: Any, *arguments: Any, **named: Any) -> Any:
-        with self.database.writing() as session:
-            return act(session, self.caller, self.repositories, "master", *arguments, **named)
+        caller, repositories = self.caller, self.repositories
+        if act in {projects.list_recipes, projects.recipe_files}:
+            with self.database.reading() as session:
+                return act(session, caller, repositories, "master", *arguments, **named)
+        return act(self.database, caller, repositories, "master", *arguments, **named)
 
     def create(self, name: str, **named: Any) -> str:
         made: str = self.do(
@@ -271,6 +278,40 @@ def test_parallel_saves_are_all_kept(recipes: Recipes) -> None:
     assert {f"f{n}" for n in range(8)} <= set(recipes.files("rec").files)
 
 
+def test_whoever_holds_the_repository_stops_no_other_work(
+    recipes: Recipes, account: Database
+) -> None:
+    recipes.create("rec")
+    with ThreadPoolExecutor(1) as pool:
+        with recipes.repository.locked():
+            saving = pool.submit(recipes.save, "rec", {"a": b"1"})
+            for _ in range(20):
+                time.sleep(0.02)
+                begun = time.monotonic()
+                with account.writing() as session:
+                    session.execute(sa.update(Kitchen).values(description="x"))
+                assert time.monotonic() - begun < 1
+            assert not saving.done()
+        assert saving.result(10)
+    assert recipes.files("rec").files["a"] == b"1"
+
+
+def test_objects_are_written_while_no_transaction_is_open(
+    recipes: Recipes, account: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipes.create("rec")
+    prepare = Repository.prepare
+
+    def beside(*arguments: Any, **named: Any) -> str:
+        with account.writing() as session:
+            session.execute(sa.update(Kitchen).values(description="beside"))
+        return prepare(*arguments, **named)
+
+    monkeypatch.setattr(Repository, "prepare", beside)
+    recipes.save("rec", {"a": b"1"})
+    assert recipes.files("rec").files["a"] == b"1"
+
+
 def test_a_branch_that_never_rests_is_told(
     recipes: Recipes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,7 +320,8 @@ def test_a_branch_that_never_rests_is_told(
     def moved(*_: Any, **__: Any) -> str:
         raise BranchMoved
 
-    monkeypatch.setattr(Repository, "commit", moved)
+    monkeypatch.setattr(Repository, "advance", moved)
+    monkeypatch.setattr(contents, "_PATIENCE_S", 0.1)
     with pytest.raises(KitchenBusy) as caught:
         recipes.save("rec", {"a": b"1"})
     assert caught.value.retry_after_s == 1
