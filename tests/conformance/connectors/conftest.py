@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import make_url
+from tests.conformance.connectors.bridge import bridge
 from tests.conformance.connectors.rigs import RIGS, Rig
 from tests.conformance.connectors.web import Web, web_server
+from tests.conftest import PostgresServer
 from tests.unit.engine.console import MemoryConsole
 
 from galley.engine.connectors import connector
@@ -48,13 +50,20 @@ def web() -> Iterator[Web]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def postgres_port(postgres_server: PostgresServer) -> Iterator[int]:
+    """A port of loopback behind which the test run's Postgres is: it has a socket only."""
+    host = str(postgres_server.url.query["host"])
+    with bridge(f"{host}/.s.PGSQL.{postgres_server.url.port or 5432}") as port:
+        yield port
+
+
 @pytest.fixture
-def postgres_config(postgres_url: str) -> dict[str, object]:
+def postgres_config(postgres_url: str, postgres_port: int) -> dict[str, object]:
     url = make_url(postgres_url)
-    host = url.query.get("host") or url.host
     return {
-        "hostname": host,
-        "port": url.port,
+        "hostname": "127.0.0.1",
+        "port": postgres_port,
         "database": url.database,
         "username": url.username,
         "password": url.password,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from galley.core.recipes.spec import KeySpec
-from galley.engine.connectors import pgtypes, rows, tables
+from galley.engine.connectors import pgaccess, pgtypes, rows, tables
 from galley.engine.connectors.base import (
     Batch,
     Column,
@@ -22,7 +22,6 @@ from galley.engine.faults import StepError, told
 if TYPE_CHECKING:
     import psycopg
 
-_CONNECT_S = 15
 _CHUNK_BYTES = 256 * 1024
 _PIPED = CsvStyle(header=False, quote_all=True)
 
@@ -31,7 +30,7 @@ class PostgresConnector:
     """Queries and loads Postgres.
 
     Configuration: `hostname`, `port`, `database`, `username`, `password`, `sslmode`,
-    `connect-timeout-s`, `schema` (put first on the search path).
+    `connect-timeout-s`, `schema` (put first on the search path). See `pgaccess` for which servers.
 
     Options of a key: `write-mode` (see `rows.MODES`), `timeout-s` of each statement.
     """
@@ -178,40 +177,9 @@ class PostgresConnector:
     def _open(
         self, config: dict[str, Any], options: dict[str, Any]
     ) -> Iterator["psycopg.Connection[Any]"]:
-        try:
-            import psycopg
-        except ImportError as error:
-            raise StepError(
-                "Postgres needs the extra `postgres`: an administrator installs"
-                " galley-server[postgres]."
-            ) from error
-        host = str(config.get("hostname") or config.get("host") or "")
-        if not host:
-            raise StepError("The configuration names no server; give it a `hostname`.")
-        settings = ["-c timezone=UTC", "-c datestyle=ISO", "-c intervalstyle=postgres"]
-        if config.get("schema"):
-            settings.append(f"-c search_path={_escaped(str(config['schema']))},public")
-        if options.get("timeout-s"):
-            settings.append(f"-c statement_timeout={int(float(options['timeout-s']) * 1000)}")
-        try:
-            connection = psycopg.connect(
-                host=host,
-                port=int(config.get("port") or 5432),
-                dbname=str(config.get("database") or "") or None,
-                user=str(config.get("username") or config.get("user") or "") or None,
-                password=str(config.get("password") or "") or None,
-                sslmode=str(config.get("sslmode") or "prefer"),
-                connect_timeout=int(config.get("connect-timeout-s") or _CONNECT_S),
-                options=" ".join(settings),
-                client_encoding="utf8",
-                keepalives_idle=30,
-            )
-        except (psycopg.Error, ValueError) as error:
-            raise StepError(
-                f"Postgres at {host} let us not in: {told(error)}. Check hostname, port, database,"
-                " username and password.",
-                retryable="authentication" not in str(error),
-            ) from error
+        host, connection = pgaccess.connect(self._place, config, options)
+        import psycopg
+
         lost = False
         try:
             with connection:
@@ -222,10 +190,6 @@ class PostgresConnector:
                     raise
         except psycopg.Error as error:
             raise _fault(host, error, lost=lost) from error
-
-
-def _escaped(schema: str) -> str:
-    return tables.name(schema).replace("\\", "\\\\").replace(" ", "\\ ")
 
 
 def _describe(connection: "psycopg.Connection[Any]", sql: str) -> list[pgtypes.Field]:
