@@ -82,6 +82,11 @@ class StepLimits(BaseModel):
         default=None, ge=1, description="Processor time of a step, in seconds."
     )
     processes: int = Field(default=512, ge=1, description="Processes of a step at once.")
+    timeout_s: int = Field(
+        default=3600,
+        ge=0,
+        description="How long a step may take, in seconds; 0: for ever. NoOp steps only wait.",
+    )
 
 
 class AccountSettings(BaseModel):

@@ -86,6 +86,7 @@ def _assemble(settings: Settings, store: Store) -> Runtime:
         secrets=lambda run, wanted: secrets_of(store, run, wanted),
         history=lambda run, step_key: history_of(store, run, step_key),
         roots=tuple(str(root) for root in settings.roots),
+        timeout_s=settings.step_limits.timeout_s or None,
         mail=lambda: leading.nudge(Mailer),
         reschedule=lambda: leading.nudge(Scheduler),
         is_remote=lambda worker: not store.database.is_sqlite and worker not in executors,

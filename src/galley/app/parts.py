@@ -64,7 +64,7 @@ def claims_of(store: Store) -> Callable[[LiveRun, LiveStep], bool]:
 
 def step_limits(settings: Settings) -> Limits:
     """What a step may use that does not say it itself."""
-    return Limits(**settings.step_limits.model_dump())
+    return Limits(**settings.step_limits.model_dump(exclude={"timeout_s"}))
 
 
 def worker_name(settings: Settings) -> str:

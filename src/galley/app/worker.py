@@ -72,6 +72,7 @@ def build_worker(settings: Settings, name: str | None = None) -> Worker:
         secrets=lambda run, wanted: secrets_of(store, run, wanted),
         history=lambda run, step_key: history_of(store, run, step_key),
         roots=tuple(str(root) for root in settings.roots),
+        timeout_s=settings.step_limits.timeout_s or None,
     )
     loop = WorkerLoop(store.database, name, executor, launcher, is_claimed=claims_of(store))
     cluster.on_work(loop.nudge)

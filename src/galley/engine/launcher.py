@@ -20,6 +20,7 @@ from galley.core.recipes.references import find_references
 from galley.core.runs import messages as msg
 from galley.core.runs.live import LiveRun, LiveStep
 from galley.core.runs.logs import log_path
+from galley.core.runs.plan import StepPlan
 from galley.core.runs.ports import Executor, RunWriter
 from galley.core.runs.states import AttemptState
 from galley.core.runs.task import Outcome, Task, storable
@@ -31,6 +32,8 @@ from galley.storage.blobs import BlobStore
 from galley.storage.git import GitStore
 
 log = structlog.get_logger("galley.launcher")
+
+_WAITING = "noop"
 
 SecretLookup = Callable[[LiveRun, frozenset[str]], dict[str, str]]
 HistoryLookup = Callable[[LiveRun, str], dict[str, list[Any]]]
@@ -55,6 +58,7 @@ class Launcher:
         secrets: SecretLookup,
         history: HistoryLookup,
         roots: tuple[str, ...] = (),
+        timeout_s: float | None = None,
         mail: Callable[[], None] = lambda: None,
         reschedule: Callable[[], None] = lambda: None,
         is_remote: Callable[[str], bool] = lambda _worker: False,
@@ -66,6 +70,7 @@ class Launcher:
         self._secrets = secrets
         self._history = history
         self._roots = (str(folders.files), *roots)
+        self._timeout_s = timeout_s
         self._mail = mail
         self._reschedule = reschedule
         self._is_remote = is_remote
@@ -245,9 +250,15 @@ class Launcher:
             environments=str(folders.environments),
             environment=planned.environment,
             limits=planned.limits.above(run.plan.limits),
-            timeout_s=planned.timeout_s,
+            timeout_s=self._timeout_of(planned),
             tags=planned.tags,
         )
+
+    def _timeout_of(self, planned: StepPlan) -> float | None:
+        """The step's own, else the installation's; a NoOp waits as long as its `sleep` says."""
+        if planned.timeout_s is not None or planned.kind == _WAITING:
+            return planned.timeout_s
+        return self._timeout_s
 
 
 def _is_fresh(tree: str | None) -> bool:

@@ -81,6 +81,7 @@ class Bench:
             blobs=self.blobs,
             secrets=self._secrets,
             history=self._history,
+            timeout_s=3600,
             is_remote=lambda worker: worker == "far",
         )
 
@@ -99,7 +100,7 @@ class Bench:
         run_limits: Limits = Limits(),  # noqa: B008 - it never changes
         **step: Any,
     ) -> Any:
-        planned = StepPlan("a", "noop", **step)
+        planned = StepPlan("a", **{"kind": "noop", **step})
         source = Source("recipe", "main/recipes", "rec", "v", tree=tree)
         attempt = LiveAttempt(7, 1, AttemptState.STARTING, 3, worker)
         live = LiveStep(5, 0, planned, attempt, StepState.RUNNING)
@@ -155,6 +156,17 @@ def test_a_step_s_own_limits_come_before_the_run_s(
 ) -> None:
     bench.launcher.start(*bench.run(limits=own, run_limits=run_limits))
     assert bench.recorder.submitted[0].limits == holds
+
+
+@pytest.mark.parametrize(
+    ("kind", "own", "holds"),
+    [("action", None, 3600), ("script", None, 3600), ("action", 5.0, 5.0), ("noop", None, None)],
+)
+def test_a_step_without_a_time_has_the_installation_s_unless_it_only_waits(
+    kind: str, own: float | None, holds: float | None, bench: Bench
+) -> None:
+    bench.launcher.start(*bench.run(kind=kind, timeout_s=own))
+    assert bench.recorder.submitted[0].timeout_s == holds
 
 
 def test_secrets_are_resolved_for_what_was_written_but_not_for_data(bench: Bench) -> None:

@@ -46,9 +46,9 @@ __all__ = [
 _watch: list[Callable[[str], None]] = []
 
 
-def watch_files(tell: Callable[[str], None]) -> None:
+def watch_files(tell: Callable[[str], None] | None) -> None:
     """Have `tell` called with the name of each file whose rendering begins, in this process."""
-    _watch[:] = [tell]
+    _watch[:] = [] if tell is None else [tell]
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,12 +41,14 @@ PRELOAD = (
     "galley.engine.nodes.script",
     "galley.engine.nodes.staging",
     "galley.engine.nodes.transfer",
+    "galley.engine.rendering",
 )
 """What a warm process should import before it forks: without it each step pays for all of it."""
 
 _LEFT_OVER = ("segments", "spill", "step")
 _SHOWN_ISSUES = 5
 _NO_SPACE = 28
+_TOO_LARGE = "The step's files need too much memory when rendered; make their texts smaller."
 
 Reload = Callable[[dict[str, Any]], StepSpec]
 
@@ -60,19 +62,20 @@ def run_step(task: Task, console: Console) -> Outcome:
     try:
         spec = load(task, task.variables)
     except GalleyError as error:
-        reason = _with_issues(error)
-        console.error(reason)
-        return Outcome(state="failed", reason=reason, retryable=False)
+        return _failed(None, console, _with_issues(error), retryable=False)
+    except MemoryError:
+        return _failed(None, console, _TOO_LARGE, retryable=False)
     return run_spec(task, spec, console, reload=lambda variables: load(task, variables))
 
 
 def load(task: Task, variables: dict[str, Any]) -> StepSpec:
-    """What the step is to do, from its text rendered with these variables.
+    """What the step is to do, from its text rendered with these variables, within limits.
 
     Raises:
-        Refused: the text is faulty; `issues` tell where.
+        Refused: the text is faulty, or takes too long; `issues` tell where.
     """
     from galley.core.recipes.formats import load_step
+    from galley.engine.rendering import bounded
 
     def read_file(path: str) -> str:
         if task.tree is None:
@@ -82,7 +85,8 @@ def load(task: Task, variables: dict[str, Any]) -> StepSpec:
             raise FileNotFoundError(path)
         return file.read_text(encoding="utf-8")
 
-    return load_step(task.kind, task.text, variables, read_file=read_file, secrets=task.secrets)
+    with bounded(len(task.text)):
+        return load_step(task.kind, task.text, variables, read_file=read_file, secrets=task.secrets)
 
 
 def run_spec(  # noqa: PLR0911 - one line for each kind of end

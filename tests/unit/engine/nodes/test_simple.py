@@ -1,5 +1,8 @@
+import resource
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -140,3 +143,28 @@ def test_importing_the_kinds_is_light():
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[] 1"
+
+
+LOOP = "{% for a in range(total) %}{% for b in range(total) %}{% endfor %}{% endfor %}"
+
+
+def test_a_template_that_takes_too_long_fails_the_step_and_names_its_file(task, console):
+    made = task(text={"notebook.json": f'{{"sleep": 0}}{LOOP}'}, variables={"total": 90_000})
+    before = resource.getrlimit(resource.RLIMIT_AS), signal.getsignal(signal.SIGPROF)
+    begun = time.process_time()
+    outcome = run_step(made, console)
+    assert time.process_time() - begun < 4
+    assert (outcome.state, outcome.retryable) == ("failed", False)
+    assert "notebook.json: the template took more than 2 s to render" in outcome.reason
+    after = resource.getrlimit(resource.RLIMIT_AS), signal.getsignal(signal.SIGPROF)
+    assert after == before
+    assert signal.getitimer(signal.ITIMER_PROF) == (0, 0)
+    assert run_step(task(text={"notebook.json": "{}"}), console).state == "succeeded"
+
+
+def test_a_template_that_takes_too_much_memory_fails_the_step(task, console):
+    text = "{% set big = 'x' * total %}{}"
+    made = task(text={"notebook.json": text}, variables={"total": 400 * 1024 * 1024})
+    outcome = run_step(made, console)
+    assert (outcome.state, outcome.retryable) == ("failed", False)
+    assert "needs too much memory" in outcome.reason
