@@ -144,6 +144,11 @@ class Settings(BaseSettings):
     outbound_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Private networks (CIDR) that recipes and webhooks may reach."
     )
+    step_network: Literal["none", "declared"] = Field(
+        default="none",
+        description="Which programs of recipes may use the network: `none`, or those whose step"
+        " declares `network`. Only bubblewrap or a container engine can hold them to it.",
+    )
     keep_days: int | None = Field(
         default=92, ge=1, description="How long finished orders and runs are kept."
     )

@@ -8,7 +8,7 @@ import structlog
 from galley.app.addresses import address_of
 from galley.app.application import make_application
 from galley.app.chores import make_chores
-from galley.app.parts import claims_of, history_of, secrets_of, step_limits, worker_name
+from galley.app.parts import claims_of, history_of, secrets_of, step_limits, tell_steps, worker_name
 from galley.app.runtime import Leading, Runtime
 from galley.app.signing import webhook_keys
 from galley.app.store import Store, open_store
@@ -21,7 +21,7 @@ from galley.core.runs.ports import Executor
 from galley.engine.housekeeper import Housekeeper
 from galley.engine.launcher import Launcher
 from galley.engine.mailer import Mailer, MailServer
-from galley.engine.outbound import ALLOW_VARIABLE, OutboundClient
+from galley.engine.outbound import OutboundClient
 from galley.engine.scheduler import Scheduler
 from galley.engine.strays import end_strays
 from galley.engine.sweeper import Sweeper
@@ -41,8 +41,7 @@ log = structlog.get_logger("galley.app")
 
 def build(settings: Settings, *, clock: Clock | None = None) -> Runtime:
     """Join all the parts; nothing runs before `Runtime.start`."""
-    if settings.outbound_allow:
-        os.environ[ALLOW_VARIABLE] = ",".join(settings.outbound_allow)
+    tell_steps(settings)
     if (note := platform_note()) is not None and settings.database_url is None:
         log.warning("database_risk", note=note)
     store = open_store(settings, clock)

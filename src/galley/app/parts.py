@@ -1,5 +1,6 @@
 """Parts that a server and a worker beside it share."""
 
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ from galley.core.runs.plan import Limits
 from galley.core.runs.states import AttemptState
 from galley.core.secrets import operations as secrets
 from galley.engine.executors.local import claims, processes
+from galley.engine.network import STEP_NETWORK_VARIABLE
+from galley.kit.destinations import ALLOW_VARIABLE
 from galley.kit.files import write_atomically
 from galley.kit.ids import new_uid
 from galley.settings import Settings
@@ -65,6 +68,13 @@ def claims_of(store: Store) -> Callable[[LiveRun, LiveStep], bool]:
 def step_limits(settings: Settings) -> Limits:
     """What a step may use that does not say it itself."""
     return Limits(**settings.step_limits.model_dump(exclude={"timeout_s"}))
+
+
+def tell_steps(settings: Settings) -> None:
+    """Set what the processes of steps inherit, wherever the settings have it from."""
+    if settings.outbound_allow:
+        os.environ[ALLOW_VARIABLE] = ",".join(settings.outbound_allow)
+    os.environ[STEP_NETWORK_VARIABLE] = settings.step_network
 
 
 def worker_name(settings: Settings) -> str:

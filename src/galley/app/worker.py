@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from galley.app.parts import claims_of, history_of, secrets_of, step_limits, worker_name
+from galley.app.parts import claims_of, history_of, secrets_of, step_limits, tell_steps, worker_name
 from galley.app.store import open_store
 from galley.core.errors import Invalid
 from galley.engine.cluster import Cluster
@@ -53,6 +53,7 @@ def build_worker(settings: Settings, name: str | None = None) -> Worker:
             "A worker needs a Postgres that it shares with a server; set GALLEY_DATABASE_URL."
             " On SQLite `galley serve` runs the steps itself."
         )
+    tell_steps(settings)
     store = open_store(settings)
     name = name or f"{worker_name(settings)}-worker"
     cluster = Cluster(store.database, store.clock, name, may_lead=False)

@@ -129,12 +129,13 @@ def _programs(patient: _Patient) -> Iterator[Finding]:
 
 
 def _isolation(patient: _Patient) -> Iterator[Finding]:
-    del patient
     reason = unavailable_because()
     if reason is None:
-        yield Finding(OK, "isolation", "bubblewrap works; programs of recipes run behind it")
+        which = "only where declared" if patient.settings.step_network == "declared" else "none"
+        text = f"bubblewrap works; programs of recipes run behind it, network: {which}"
+        yield Finding(OK, "isolation", text)
     else:
-        text = f"recipes are kept from mistakes, not from malice: {reason}"
+        text = f"recipes' programs reach network and files as Galley's user does: {reason}"
         yield Finding(NOTE, "isolation", text, "install bubblewrap before you let others write")
     engine = find_engine()
     if engine is not None:

@@ -144,5 +144,5 @@ def isolation(*, sandboxed: bool) -> tuple[str, ...]:
     """The walls that programs get, for people and for `capabilities()`."""
     base = ("process per attempt", "own process group", "rlimits", "process and memory watch")
     if sandboxed:
-        return (*base, "bubblewrap: own files, processes and network")
-    return (*base, "no bubblewrap: protects from mistakes, not from hostile code")
+        return (*base, "bubblewrap: own files and processes, network only where allowed")
+    return (*base, "no bubblewrap: files and network open; against mistakes, not hostile code")

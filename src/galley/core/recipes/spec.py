@@ -128,7 +128,7 @@ class StepSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     relative to the step's folder, inputs and outputs to `share`); `files` are rendered texts put
     into the copy (path -> text); `interface` tells that an image follows the progress-file
     interface (`config_file` is the name of its configuration in `share`); `pull` is when an image
-    is fetched: `missing`, `always` or `never`; `network` whether the programs may use it.
+    is fetched: `missing`, `always` or `never`; `network` whether the programs ask for it.
     `environment` is what the step's own files ask for, rendered: it replaces the plan's, which
     lacks what only a run knows. `late` names variables that the step itself exports and its later
     files use: load the step again when they are known, before its notebook and sinks.
@@ -158,4 +158,4 @@ class StepSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     interface: bool = False
     config_file: str = "config.json"
     pull: str = "missing"
-    network: bool = True
+    network: bool = False

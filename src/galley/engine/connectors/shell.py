@@ -9,6 +9,7 @@ from galley.core.recipes.spec import KeySpec
 from galley.engine.connectors import paths, tables
 from galley.engine.connectors.base import Batch, ConnectorCapabilities, Place, Result
 from galley.engine.faults import StepError, ended
+from galley.engine.network import network_of
 
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ")
 _MAX_RESULT_BYTES = 1024 * 1024
@@ -125,7 +126,7 @@ class ShellConnector:
                 argv or command,
                 cwd=place.work,
                 env=environment,
-                network=bool(config.get("network")),
+                network=network_of(bool(config.get("network"))),
                 readable=readable,
                 writable=[place.work, folder],
                 timeout_s=float(timeout) if timeout else None,

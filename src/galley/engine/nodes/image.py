@@ -16,6 +16,7 @@ from galley.engine.containers import (
     run_argv,
 )
 from galley.engine.faults import StepError, ended
+from galley.engine.network import NO_NETWORK_HINT, network_of
 from galley.engine.nodes import interface
 from galley.engine.nodes.base import Step
 from galley.engine.nodes.workshop import Workshop
@@ -50,7 +51,7 @@ def run_image(step: Step, place: Workshop, engine: ContainerEngine, wanted: Envi
             mounts=((Path(step.task.work), _WORK, True), (step.out, _OUT, True)),
             variables=variables,
             limits=step.task.limits,
-            network=step.spec.network,
+            network=network_of(step.spec.network),
             pull=step.spec.pull,
             command=step.spec.program,
         )
@@ -66,6 +67,8 @@ def run_image(step: Step, place: Workshop, engine: ContainerEngine, wanted: Envi
             raise StepError(f"{engine.name} could not be started: {error.strerror}.") from error
     step.exit_code = code
     interface.read_progress(step, place.share, place="")
+    if code and not step.spec.network:
+        step.console.info(NO_NETWORK_HINT)
     if code:
         raise StepError(_reason(image, code, step.task.limits.memory_mb), retryable=True)
 

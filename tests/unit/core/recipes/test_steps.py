@@ -476,3 +476,9 @@ def test_conditions() -> None:
     assert load("noop", files).conditions == (
         ConditionSpec("c", "region", cases={"eu": "c_west", "us": "c_west"}, otherwise="c_rest"),
     )
+
+
+def test_programs_ask_for_the_network_or_have_none() -> None:
+    for asked, has in (({}, False), ({"network": False}, False), ({"network": "true"}, True)):
+        step = load("script", {"notebook.json": {"command": "ls", **asked}})
+        assert step.network is has

@@ -169,6 +169,17 @@ def test_the_network_is_there_on_request(walled):
 
 
 @BEHIND_THE_WALL
+def test_a_program_that_fails_without_network_is_told_so(walled):
+    connect = "import socket; socket.create_connection(('127.0.0.1', 9))"
+    hint = "GALLEY_STEP_NETWORK=declared"
+    walled.run("python", body={"code": connect})
+    assert hint in walled.log()
+    walled.run("python", "two", body={"code": connect, "network": True})
+    walled.run("python", "three", body={"code": "pass"})
+    assert hint not in walled.log("two") + walled.log("three")
+
+
+@BEHIND_THE_WALL
 def test_the_tree_is_read_only(walled):
     tree = walled.folder / "tree"
     tree.mkdir()

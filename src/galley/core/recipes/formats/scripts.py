@@ -36,7 +36,7 @@ class ScriptParts:
     files: dict[str, str] = field(default_factory=dict)
     interface: bool = False
     pull: str = "missing"
-    network: bool = True
+    network: bool = False
 
 
 def read_scripts(notebook: Section, config: Section | None) -> ScriptParts:
@@ -63,7 +63,7 @@ def read_scripts(notebook: Section, config: Section | None) -> ScriptParts:
     parts.pull = notebook.text("image-pull", default="missing")
     if parts.pull not in _PULLS:
         notebook.fault(f"is '{parts.pull}'; write {', '.join(_PULLS)}.", "image-pull")
-    parts.network = bool(notebook.flag("network", default=True))
+    parts.network = bool(notebook.flag("network", default=False))
     if not parts.scripts and not parts.program and parts.environment.image is None:
         notebook.fault(
             f"runs nothing: give {CONFIG} a script below `keys`, a `command`, or an `image-repo`."

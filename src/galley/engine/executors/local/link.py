@@ -20,6 +20,7 @@ _KEPT = frozenset(
         "GALLEY_FAILPOINTS",
         "GALLEY_TEST_CLOCK",
         "GALLEY_OUTBOUND_ALLOW",
+        "GALLEY_STEP_NETWORK",
         "GALLEY_CONTAINER_ENGINE",
         "GALLEY_ENVIRONMENTS_MAX_MB",
     }

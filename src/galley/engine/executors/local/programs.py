@@ -18,10 +18,11 @@ from galley.engine import sandbox
 from galley.engine.executors.local import limits as limiting
 from galley.engine.executors.local import processes
 from galley.engine.executors.local.limits import LimitWatch
-from galley.engine.executors.local.logfile import ERROR, WARNING, LogFile, ProgramOutput
+from galley.engine.executors.local.logfile import ERROR, INFO, WARNING, LogFile, ProgramOutput
 from galley.engine.executors.local.messages import OWNER_VARIABLE
 from galley.engine.faults import signal_name
 from galley.engine.folders import OUT
+from galley.engine.network import NO_NETWORK_HINT
 
 _SIGNALLED = 128
 _TICK_S = 0.1
@@ -89,7 +90,10 @@ class Programs:
             output.close()
         if not ended:
             raise TimeoutError(f"{words[0]} was ended because its {timeout_s:g} s were over")
-        return self._exit_status(words[0], program, output, walled=walled)
+        status = self._exit_status(words[0], program, output, walled=walled)
+        if status and walled and not network:
+            self._log.write(INFO, NO_NETWORK_HINT)
+        return status
 
     def end_all(self, grace_s: float) -> None:
         """End whatever still runs below this process: SIGTERM, `grace_s` later SIGKILL."""
