@@ -9,7 +9,7 @@ import importlib
 import pkgutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import click
 from pydantic import BaseModel
@@ -28,6 +28,12 @@ def _default(field: Any) -> str:
     return "none" if field.default in {None, ()} else f"`{field.default}`"
 
 
+def _values(field: Any) -> str:
+    if get_origin(field.annotation) is not Literal:
+        return ""
+    return f" One of {', '.join(f'`{value}`' for value in get_args(field.annotation))}."
+
+
 def _rows(model: type[BaseModel], prefix: str, table: str) -> list[str]:
     rows = []
     for name, field in model.model_fields.items():
@@ -35,7 +41,7 @@ def _rows(model: type[BaseModel], prefix: str, table: str) -> list[str]:
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             rows += _rows(inner, f"{prefix}{name.upper()}__", f"{table}{name}.")
         else:
-            told = (field.description or "").replace("|", "\\|")
+            told = (field.description or "").replace("|", "\\|") + _values(field)
             rows.append(
                 f"| `{prefix}{name.upper()}` | `{table}{name}` | {_default(field)} | {told} |"
             )
@@ -48,7 +54,8 @@ def settings_page() -> str:
     return f"""# Settings
 
 Options of `galley serve` win over environment variables, variables over `DATA/galley.toml`, in
-which a name with a dot is a key of that table (`[limits]`).
+which a name with a dot is a key of that table (`[limits]`). Networks and folders are lists: in a
+variable with commas between them (`10.0.0.0/8,192.0.2.1/32`), in the file as `["...", "..."]`.
 
 | variable | in galley.toml | default | what it is |
 |---|---|---|---|

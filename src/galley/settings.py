@@ -5,6 +5,8 @@ underscores in a variable (`GALLEY_LIMITS__BODY_BYTES`) and as a table in the fi
 """
 
 import ipaddress
+import re
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -19,6 +21,9 @@ from pydantic_settings import (
 )
 
 FILE_NAME = "galley.toml"
+_POSTGRES = ("postgresql", "postgres", "postgresql+psycopg")
+_BUCKET = re.compile(r"s3://[A-Za-z0-9][A-Za-z0-9.\-]+(/\S*)?")
+_MAIL_ADDRESS = re.compile(r"[^@\s]+@[^@\s]+")
 MEBIBYTE = 1024 * 1024
 
 
@@ -179,8 +184,8 @@ class Settings(BaseSettings):
         description="What a reader of /metrics shows as its bearer token; without it, only"
         " loopback may read.",
     )
-    log_level: str = Field(
-        default="info", pattern="^(debug|info|warning|error)$", description="See name."
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least that goes to the log on standard error."
     )
     account: AccountSettings = Field(default_factory=AccountSettings, description="Its names.")
     limits: Limits = Field(default_factory=Limits, description="How much is too much.")
@@ -236,6 +241,36 @@ class Settings(BaseSettings):
             )
         return f"{parts.scheme}://{parts.netloc}"
 
+    @field_validator("database_url")
+    @classmethod
+    def _check_database(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        scheme, mark, rest = value.partition("://")
+        if scheme not in _POSTGRES or not mark or not rest:
+            raise ValueError(
+                "it must be a Postgres, like postgresql://user:password@host/database; leave it"
+                " out for SQLite in the data folder."
+            )
+        return value
+
+    @field_validator("blobs_url")
+    @classmethod
+    def _check_blobs(cls, value: str | None) -> str | None:
+        if value is not None and not _BUCKET.fullmatch(value):
+            raise ValueError(
+                f"{value} is no bucket; write s3://bucket or s3://bucket/prefix, or leave it out to"
+                " keep blobs in a folder."
+            )
+        return value
+
+    @field_validator("smtp_sender")
+    @classmethod
+    def _check_sender(cls, value: str) -> str:
+        if not _MAIL_ADDRESS.fullmatch(parseaddr(value)[1]):
+            raise ValueError(f"{value} is no mail address; write one like galley@example.org.")
+        return value
+
     @model_validator(mode="after")
     def _check_tls(self) -> "Settings":
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -266,3 +301,8 @@ class Settings(BaseSettings):
     def repositories(self) -> Path:
         """The folder of the git repositories."""
         return self.data.absolute() / "git"
+
+    @property
+    def missing_roots(self) -> tuple[Path, ...]:
+        """Folders among `roots` that are not there."""
+        return tuple(root for root in self.roots if not root.is_dir())

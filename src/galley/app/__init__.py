@@ -44,6 +44,8 @@ def build(settings: Settings, *, clock: Clock | None = None) -> Runtime:
     tell_steps(settings)
     if (note := platform_note()) is not None and settings.database_url is None:
         log.warning("database_risk", note=note)
+    for root in settings.missing_roots:
+        log.warning("root_missing", folder=str(root), cure="make it, or correct GALLEY_ROOTS")
     store = open_store(settings, clock)
     store.repositories.sweep()
     seed_account(store.database, store.repositories, store.clock, settings.kitchens_project)

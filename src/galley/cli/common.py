@@ -42,17 +42,36 @@ def load_settings(**options: Any) -> "Settings":
     try:
         return Settings(**given)
     except ValidationError as error:
-        faults = "\n".join(
-            f"  {'.'.join(str(part) for part in fault['loc']) or 'settings'}: "
-            f"{fault['msg'].removeprefix('Value error, ')}"
-            for fault in error.errors()
-        )
+        faults = "\n".join(f"  {_told(dict(fault))}" for fault in error.errors())
         raise click.UsageError(f"These settings cannot be:\n{faults}") from None
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
     except tomllib.TOMLDecodeError as error:
         place = Path(str(given.get("data", "."))) / FILE_NAME
         raise click.UsageError(f"{place} is not valid TOML: {error}") from None
+
+
+def _told(fault: dict[str, Any]) -> str:
+    """One fault of the settings: its name, its variable, what is wrong and what to write."""
+    kind, given, bounds = fault["type"], fault.get("input"), fault.get("ctx") or {}
+    name = ".".join(str(part) for part in fault["loc"])
+    if kind == "value_error":
+        text = str(fault["msg"]).removeprefix("Value error, ")
+    elif kind == "extra_forbidden":
+        text = "there is no such setting; docs/reference/settings.md lists them all."
+    elif kind.startswith(("int_", "float_")):
+        text = f"{given!r} is no {'whole ' * kind.startswith('int_')}number; write one."
+    elif kind in {"less_than_equal", "greater_than_equal", "greater_than"}:
+        ((word, bound),) = bounds.items()
+        most = {"le": "at most", "ge": "at least", "gt": "more than"}[word]
+        text = f"{given} cannot be; write {most} {bound:g}."
+    elif kind == "literal_error":
+        text = f"{given!r} cannot be; write {bounds['expected']}."
+    else:
+        text = f"{fault['msg']}."
+    if not name:
+        return text
+    return f"{name} (GALLEY_{name.upper().replace('.', '__')}): {text}"
 
 
 def require_installation(settings: "Settings") -> None:

@@ -100,6 +100,9 @@ def _data(patient: _Patient) -> Iterator[Finding]:
         yield Finding(FAULT, "data", f"{folder} is open to other users of this machine", cure)
     else:
         yield Finding(OK, "data", f"{folder} belongs to Galley alone")
+    for root in patient.settings.missing_roots:
+        text = f"{root} of GALLEY_ROOTS is not there; recipes cannot use it"
+        yield Finding(NOTE, "roots", text, "make the folder, or correct the setting")
 
 
 def _room(patient: _Patient) -> Iterator[Finding]:

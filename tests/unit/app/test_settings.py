@@ -58,7 +58,14 @@ def test_lists_come_as_text_or_as_lists(tmp_path: Path, monkeypatch: pytest.Monk
         ("external_url", "galley.example.org", "scheme and host"),
         ("external_url", "https://example.org/galley", "without a path"),
         ("tls_cert", "/etc/cert.pem", "belong together"),
-        ("log_level", "loud", "pattern"),
+        ("log_level", "loud", "'debug', 'info'"),
+        ("blobs_url", "foo", "no bucket"),
+        ("blobs_url", "s3://", "no bucket"),
+        ("blobs_url", "http://bucket", "no bucket"),
+        ("database_url", "mysql://db/galley", "must be a Postgres"),
+        ("database_url", "sqlite:///x.db", "must be a Postgres"),
+        ("database_url", "postgresql://", "must be a Postgres"),
+        ("smtp_sender", "notmail", "no mail address"),
         ("slots", 0, "greater than or equal to 1"),
         ("unheard_of", 1, "Extra inputs"),
         ("limits", {"body_byts": 1}, "Extra inputs"),
@@ -69,6 +76,12 @@ def test_lists_come_as_text_or_as_lists(tmp_path: Path, monkeypatch: pytest.Monk
 def test_what_cannot_be_is_refused(tmp_path: Path, name: str, value: object, hint: str) -> None:
     with pytest.raises(ValidationError, match=hint):
         Settings(data=tmp_path, **{name: value})
+
+
+def test_roots_that_are_not_there_are_known(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path, roots=(tmp_path, tmp_path / "none"))
+    assert settings.missing_roots == (tmp_path / "none",)
+    assert Settings(data=tmp_path, smtp_sender="Galley <g@example.org>").smtp_sender
 
 
 @pytest.mark.parametrize(

@@ -174,13 +174,37 @@ def test_bad_settings_are_named(tmp_path: Path) -> None:
     (tmp_path / "galley.toml").write_text("prot = 1\n[limits]\nbody_bytes = 1\n")
     failed = run("user", "add", "a@example.org", "--data", str(tmp_path))
     assert failed.exit_code == 2
-    assert "prot: Extra inputs" in failed.output
-    assert "limits.body_bytes: Input should be greater" in failed.output
+    assert "prot (GALLEY_PROT): there is no such setting" in failed.output
+    assert "limits.body_bytes (GALLEY_LIMITS__BODY_BYTES): 1 cannot be; write at least 1024." in (
+        failed.output
+    )
     (tmp_path / "galley.toml").write_text("port =\n")
     assert (
         "galley.toml is not valid TOML"
         in run("user", "add", "a@example.org", "--data", str(tmp_path)).output
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("PORT", "70000", "port (GALLEY_PORT): 70000 cannot be; write at most 65535."),
+        ("PORT", "eighty", "port (GALLEY_PORT): 'eighty' is no whole number; write one."),
+        ("LOG_LEVEL", "loud", "'loud' cannot be; write 'debug', 'info', 'warning' or 'error'."),
+        ("BLOBS_URL", "foo", "foo is no bucket; write s3://bucket or s3://bucket/prefix"),
+        ("DATABASE_URL", "mysql://h/x", "it must be a Postgres, like postgresql://"),
+        ("SMTP_SENDER", "notmail", "notmail is no mail address"),
+        ("LIMITS__DRAIN_S", "soon", "(GALLEY_LIMITS__DRAIN_S): 'soon' is no number; write one."),
+    ],
+)
+def test_a_wrong_setting_is_told_with_its_variable_and_its_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(f"GALLEY_{name}", value)
+    for command in ("serve", "doctor"):
+        failed = run(command, "--data", str(tmp_path))
+        assert failed.exit_code == 2
+        assert told in failed.output
 
 
 def test_issues_are_listed_with_their_error() -> None:
