@@ -85,7 +85,10 @@ def run(settings: "Settings") -> None:
         click.ClickException: the port or the folder is taken, or the certificate does not load.
     """
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _bound(settings.host, settings.port) as listener, locked(settings.data):
+    with (
+        _bound(settings.host, settings.port) as listener,
+        locked(settings.data, on_postgres=settings.database_url is not None),
+    ):
         from galley.app import build
         from galley.wire.logging import configure_logging
 
@@ -217,7 +220,7 @@ def _bind_fault(error: OSError, host: str, port: int) -> str:
 
 
 @contextmanager
-def locked(data: Path) -> Iterator[None]:
+def locked(data: Path, *, on_postgres: bool = False) -> Iterator[None]:
     """Keep a second server from this data folder; the other commands may work beside it.
 
     Raises:
@@ -229,9 +232,14 @@ def locked(data: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             other = os.read(handle, 32).decode("ascii", "replace").strip() or "unknown"
+            cure = (
+                "Each server on one Postgres has a data folder of its own: give another one with"
+                " --data; docs/how-to/serve.md says what they share."
+                if on_postgres
+                else f"Stop it first (kill {other}), or give another folder with --data."
+            )
             raise Unavailable(
-                f"A server (process {other}) works with the folder {data} already."
-                " Stop it first, or give another folder with --data."
+                f"A server (process {other}) works with the folder {data} already. {cure}"
             ) from None
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)

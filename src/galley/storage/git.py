@@ -6,6 +6,7 @@ folders only: symbolic links and submodules are as good as absent.
 """
 
 import secrets
+import time
 from pathlib import Path
 
 from galley.kit.files import TEMPORARY, discard, rename_or_discard
@@ -30,6 +31,9 @@ __all__ = [
     "RepositoryBusy",
     "author_line",
 ]
+
+
+_STALE_S = 600.0
 
 
 class GitStore:
@@ -73,21 +77,36 @@ class GitStore:
     def sweep(self) -> int:
         """Remove what a killed process left half done; gives the number of things removed.
 
-        Call it while nothing writes (at start).
+        Other servers may be writing: a repository is swept under its lock, and one that is being
+        made counts as left over only after some minutes.
         """
-        if not self.root.is_dir():
-            return 0
-        litter = [
-            *self.root.glob(f"*/{TEMPORARY}*"),
-            *self.root.glob("*/*.git/objects/*/tmp_obj_*"),
-            *self.root.glob("*/*.git/refs/**/*.lock"),
-            *self.root.glob("*/*.git/packed-refs.lock"),
-        ]
+        before = time.time() - _STALE_S
+        litter = [path for path in self.root.glob(f"*/{TEMPORARY}*") if _changed_at(path) < before]
         for path in litter:
             discard(path)
+        return len(litter) + sum(self._sweep(project) for project in self.projects())
+
+    def _sweep(self, project: str) -> int:
+        repository = self.repository(project)
+        with repository.locked():
+            litter = [
+                *repository.folder.glob("objects/*/tmp_obj_*"),
+                *repository.folder.glob("refs/**/*.lock"),
+                *repository.folder.glob("packed-refs.lock"),
+            ]
+            for path in litter:
+                discard(path)
         return len(litter)
 
     def _folder(self, project: str) -> Path:
         if fault := fault_of_path(project):
             raise NotInRepository(f"the project name {fault}")
         return self.root / f"{project}.git"
+
+
+def _changed_at(path: Path) -> float:
+    """When it was changed last, in seconds since 1970; now, if it has just gone."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()

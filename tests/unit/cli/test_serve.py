@@ -1,5 +1,6 @@
 """`galley serve` as operators see it: a real process on a loopback port."""
 
+import os
 import re
 import signal
 import socket
@@ -13,6 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from galley.cli import cli
+from galley.cli.serve import locked
+from galley.core.errors import Unavailable
 
 GALLEY = str(Path(sys.executable).with_name("galley"))
 LOGIN = b"username=ann%40example.org&password=wrong"
@@ -175,3 +178,12 @@ def test_what_cannot_be_served(tmp_path: Path, options: tuple[str, ...], hint: s
     failed = CliRunner().invoke(cli, ["serve", "--data", str(tmp_path), *options])
     assert failed.exit_code in {1, 2}
     assert hint in failed.stderr
+
+
+def test_the_refusal_of_a_taken_folder_names_the_cure(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        with pytest.raises(Unavailable, match=f"kill {os.getpid()}"), locked(tmp_path):
+            pass
+        refused = pytest.raises(Unavailable, match="data folder of its own")
+        with refused, locked(tmp_path, on_postgres=True):
+            pass
