@@ -193,3 +193,16 @@ def test_a_deleted_parent_leaves_an_orphan(member, admin, kitchen):
     admin.good("DELETE", f"/v2/kitchen/delete/{kitchen}")
     assert one(member, child)["parent-kitchen"] is None
     admin.good("DELETE", f"/v2/kitchen/delete/{child}")
+
+
+def test_a_member_cannot_seize_a_kitchen_or_the_root(member, outsider, kitchen):
+    for name in (kitchen, "master"):
+        before = one(member, name)
+        for sent in (
+            {"kitchen-staff": [OUTSIDER]},
+            {"kitchen-roles": {OUTSIDER: "Admin", MEMBER: "Guest"}},
+        ):
+            got = put(outsider, name, **sent)
+            assert got.status == 403, (name, got.text)
+            assert "is decided by" in got.json["message"]["error"]
+        assert one(member, name) == before

@@ -229,9 +229,9 @@ def run_detail(state: RunState = RunState.RUNNING, **changes) -> RunDetail:
     order = OrderView(
         id=1, uid=uid(5000), project_id=1, kitchen="production", kitchen_id=None,
         source_kind="recipe", source_path="flights", variation="main", origin="api",
-        state=OrderState.ACTIVE, schedule=None, parameters={}, only_steps=None, alerts=None, source_date=None, priority=0,
-        parent_run_id=None, created_by=1, created_by_login="ada@example.org", created_at=START,
-        updated_at=START,
+        state=OrderState.ACTIVE, schedule=None, parameters={}, only_steps=None, alerts=None,
+        source_date=None, priority=0, parent_run_id=None, created_by=1,
+        created_by_login="ada@example.org", created_at=START, updated_at=START,
     )  # fmt: skip
     plan = Plan(
         source=Source("recipe", "main/recipes", "flights", "main", "production", "9f8e7d6c5b4a"),

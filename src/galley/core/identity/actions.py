@@ -26,7 +26,7 @@ class Rule:
     `own`: whoever owns the target may as well;
     `reads`: changes nothing (what a kitchen's guests may do, and the scope `read` contains);
     `wide`: reaches beyond one kitchen, so a token bound to a kitchen may not;
-    `chiefs`: in a kitchen that names roles, only its own administrators may;
+    `chiefs`: only whoever rules a kitchen may (see `policy.PolicyJudge`);
     `public`: needs nobody to be known.
     """
 

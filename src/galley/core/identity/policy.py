@@ -22,6 +22,11 @@ __all__ = ["ACTIONS", "JUDGE", "SCOPES", "TABLE", "GoneKitchen", "PolicyJudge", 
 
 _GUEST = "guest"
 _CHIEF = "admin"
+_RULERS = (
+    "Who works in this kitchen is decided by whoever made it, by those with its role Admin, by its"
+    " staff if it is closed and names no roles, and by administrators; ask one of them."
+)
+_RULERS_OF_ROOT = "Who works in the root kitchen is decided by administrators; ask one of them."
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,12 @@ class GoneKitchen:
 
 
 class PolicyJudge:
-    """Decides by the table; holds no state, so one serves everybody."""
+    """Decides by the table; holds no state, so one serves everybody.
+
+    Who rules a kitchen, so that nobody else can seize it: the account's administrators; and, but
+    for the root kitchen, whoever made it, its own administrators, and the staff of a closed kitchen
+    that names no roles.
+    """
 
     def allows(self, caller: Caller, action: str, target: Any) -> bool:
         """Whether the caller may do this to the target (see `require`)."""
@@ -88,6 +98,8 @@ class PolicyJudge:
             return f"The token's scopes ({held}) do not allow {action}; use one that does."
         if not _bounds_allow(caller, rule, kind, target):
             return f"The token is bound to other objects and does not allow {action} here."
+        if rule.chiefs and caller.roles & rule.roles:
+            return _RULERS_OF_ROOT if _is_root(target) else _RULERS
         wanted = " or ".join(sorted(rule.roles_on.get(kind, rule.roles))) or "no role"
         if kind == KITCHEN and caller.roles & rule.roles:
             return f"Your role in this kitchen does not allow {action}."
@@ -189,12 +201,23 @@ def _user_may(caller: Caller, rule: Rule, kind: str, target: Any) -> bool:
 
 
 def _kitchen_role_allows(caller: Caller, rule: Rule, kitchen: Any) -> bool:
-    """Kitchens that name roles have guests, who look, and administrators, who rule."""
+    """Kitchens that name roles have guests, who only look; some acts are for those who rule it."""
     roles = getattr(kitchen, "roles", None) or {}
-    if caller.is_admin or not roles:
+    if caller.is_admin:
         return True
     login = (caller.login or "").lower()
     own = {str(who).lower(): str(role).lower() for who, role in roles.items()}.get(login)
     if own == _GUEST:
         return rule.reads
-    return own == _CHIEF or not rule.chiefs
+    if not rule.chiefs:
+        return True
+    if _is_root(kitchen):
+        return False
+    made_by = getattr(kitchen, "created_by", None)
+    if own == _CHIEF or (made_by is not None and made_by == caller.user_id):
+        return True
+    return bool(getattr(kitchen, "staff", None)) and not roles
+
+
+def _is_root(kitchen: Any) -> bool:
+    return bool(getattr(kitchen, "is_root", False))

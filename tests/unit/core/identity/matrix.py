@@ -27,6 +27,8 @@ class Target:
     roles: dict[str, str] = field(default_factory=dict)
     owner_id: int | None = None
     project_id: int | None = None
+    is_root: bool = False
+    created_by: int | None = None
 
     def policy_kind(self) -> str:
         return self.kind
@@ -62,7 +64,7 @@ CALLERS: dict[str, Caller] = {
     "node_admin": _ann(kind="node_admin"),
     "portal": _ann(kind="portal"),
 }
-"""Ann is staff of the closed kitchen; from `read` on they are her tokens."""
+"""Ann is staff of the closed kitchen and made her own one; from `read` on they are her tokens."""
 
 TARGETS: dict[str, Any] = {
     "account": None,
@@ -77,7 +79,10 @@ TARGETS: dict[str, Any] = {
         roles={"GUY@x.org": "Guest", "cat@x.org": "Admin", "ann@x.org": "Developer"},
         project_id=1,
     ),
+    "root-kitchen": Target("kitchen", 13, "master", project_id=1, is_root=True, created_by=1),
+    "own-kitchen": Target("kitchen", 14, "mine", project_id=1, created_by=1),
     "gone-kitchen": GoneKitchen("gone", project_id=1),
+    "own-gone": GoneKitchen("gone", project_id=1, owner_id=1),
     "project": Target("project", 1, "main/recipes"),
     "own-user": Target("user", 1, "ann", owner_id=1),
     "own-token": Target("token", 21, "t", owner_id=1),

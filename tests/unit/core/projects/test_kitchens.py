@@ -129,9 +129,11 @@ def test_seeding_from_several_places_at_once_makes_one(
         assert session.scalar(sa.select(sa.func.count()).select_from(Kitchen)) == 1
 
 
-def test_a_child_begins_as_a_copy_of_its_parent(kitchens: Account, ann: Caller) -> None:
+def test_a_child_begins_as_a_copy_of_its_parent(
+    kitchens: Account, ann: Caller, admin: Caller
+) -> None:
     kitchens.change(
-        ann, "master",
+        admin, "master",
         overrides={"region": "eu", "deep": {"a": [1, None]}}, roles={"ANN@example.org": "Admin"},
         staff=["Ann@Example.org"], alerts={"failure": ["ops@example.org"]}, max_runs=2,
     )  # fmt: skip
@@ -259,11 +261,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 
 def test_settings_that_cannot_be_are_refused_by_name(kitchens: Account, ann: Caller) -> None:
+    kitchens.open(ann, "dev")
     for changes, names in REFUSED:
         with pytest.raises(KitchenSettingInvalid) as caught:
-            kitchens.change(ann, "master", **{"description": "kept?", **changes})
+            kitchens.change(ann, "dev", **{"description": "kept?", **changes})
         assert names in caught.value.message
-    assert kitchens.get(ann, "master").description == "The root of all kitchens"
+    assert kitchens.get(ann, "dev").description == ""
 
 
 def test_names_in_the_list_of_active_recipes_are_checked(kitchens: Account, ann: Caller) -> None:
@@ -286,19 +289,51 @@ def test_only_the_kitchens_chiefs_choose_who_works_there(
     assert kitchens.change(ann, "dev", staff=both).staff == both
 
 
+SEIZING: list[dict[str, Any]] = [
+    {"staff": ["bob@example.org"]},
+    {"roles": {"bob@example.org": "Admin", "ann@example.org": "Guest"}},
+]
+
+
+@pytest.mark.parametrize("changes", SEIZING)
+def test_nobody_seizes_a_kitchen_that_is_open(
+    kitchens: Account, ann: Caller, admin: Caller, people: Any, changes: dict[str, Any]
+) -> None:
+    kitchens.open(ann, "dev")
+    with pytest.raises(Forbidden, match="decided by whoever made it"):
+        kitchens.change(people("bob"), "dev", **changes)
+    for caller in (people("bob"), ann):
+        with pytest.raises(Forbidden, match="root kitchen is decided by administrators"):
+            kitchens.change(caller, "master", **changes)
+    kitchens.change(people("bob"), "dev", description="Anybody may")
+    kitchens.change(admin, "master", **changes)
+
+
+def test_the_staff_of_a_closed_kitchen_let_others_in_and_nobody_but_themselves_stay(
+    kitchens: Account, ann: Caller, admin: Caller, people: Any
+) -> None:
+    kitchens.open(admin, "dev")
+    kitchens.change(admin, "dev", staff=["ann@example.org"])
+    both = ["ann@example.org", "bob@example.org"]
+    assert kitchens.change(ann, "dev", staff=both).staff == both
+    with pytest.raises(KitchenSettingInvalid, match="shut yourself out"):
+        kitchens.change(people("bob"), "dev", staff=["ann@example.org"])
+
+
 def test_a_disabled_user_stays_in_a_kitchen_but_comes_into_none(
     kitchens: Account, ann: Caller, admin: Caller
 ) -> None:
     both = ["ann@example.org", "bob@example.org"]
     roles = {"ann@example.org": "Admin", "bob@example.org": "developer"}
     kitchens.open(ann, "dev")
-    kitchens.change(ann, "master", staff=both, roles=roles)
+    kitchens.open(ann, "other")
+    kitchens.change(ann, "other", staff=both, roles=roles)
     with kitchens.database.writing() as session:
         bob = get_user(session, admin, "bob@example.org")
         disable_user(session, bob, clock=kitchens.clock, by=admin)
     with pytest.raises(KitchenSettingInvalid, match=r"bob@example\.org is disabled"):
         kitchens.change(ann, "dev", staff=both)
-    kept = kitchens.change(ann, "master", staff=both[::-1], roles=roles)
+    kept = kitchens.change(ann, "other", staff=both[::-1], roles=roles)
     assert kept.staff == both[::-1]
     assert kept.roles["bob@example.org"] == "Developer"
 

@@ -330,16 +330,16 @@ def test_a_branch_that_never_rests_is_told(
 def test_a_guest_of_the_kitchen_reads_only(recipes: Recipes, account: Database) -> None:
     recipes.create("rec")
     roles = {"ann@example.org": "Guest", "eve@example.org": "Admin"}
+    admin = Recipes(
+        account, recipes.repositories, recipes.clock,
+        replace(recipes.caller, roles=frozenset({"admin"})),
+    )  # fmt: skip
     with account.writing() as session:
         projects.update_kitchen(
-            session, recipes.caller, "master",
+            session, admin.caller, "master",
             changes=projects.KitchenChanges(roles=roles), clock=recipes.clock,
         )  # fmt: skip
     assert recipes.files("rec").files
     with pytest.raises(Forbidden):
         recipes.save("rec", {"a": b"1"})
-    admin = Recipes(
-        account, recipes.repositories, recipes.clock,
-        replace(recipes.caller, roles=frozenset({"admin"})),
-    )  # fmt: skip
     admin.save("rec", {"a": b"1"})

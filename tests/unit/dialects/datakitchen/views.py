@@ -19,9 +19,9 @@ def order_view(**changes: Any) -> OrderView:
     view = OrderView(
         id=1, uid=ORDER_UID, project_id=1, kitchen="dev", kitchen_id=1,
         source_kind="recipe", source_path="demo", variation="daily", origin="api",
-        state=OrderState.COMPLETED, schedule=None, parameters={"region": "eu"}, only_steps=None, alerts=None,
-        source_date=None, priority=0, parent_run_id=None, created_by=1,
-        created_by_login="a@x.org", created_at=START, updated_at=LATER,
+        state=OrderState.COMPLETED, schedule=None, parameters={"region": "eu"},
+        only_steps=None, alerts=None, source_date=None, priority=0, parent_run_id=None,
+        created_by=1, created_by_login="a@x.org", created_at=START, updated_at=LATER,
     )  # fmt: skip
     return replace(view, **changes)
 
