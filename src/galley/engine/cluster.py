@@ -28,6 +28,8 @@ from galley.storage.db import Database
 LEASE_S = 10.0
 BEAT_S = 2.0
 WORK = "galley_work"
+_GAP_S = LEASE_S - 2 * BEAT_S
+"""If this server heard nothing for so long, workers may have been as deaf: none is dead yet."""
 _REPORTS = (msg.Started, msg.Finished, msg.Lost)
 """What executors tell once: kept until a leader can hear it. Everybody else may ask again."""
 
@@ -67,6 +69,7 @@ class Cluster:
         self._beating = threading.Lock()
         self._stopping = threading.Event()
         self._beat_at = clock.monotonic()
+        self._patient_until = self._beat_at
         self._wakers: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._serve, name="galley-cluster", daemon=True)
 
@@ -288,6 +291,7 @@ class Cluster:
             self._look_around()
 
     def _look_around(self) -> None:
+        self._mind_gap()
         if self._epoch is None and self._may_lead:
             self._try_to_lead()
         self._send_reports()
@@ -295,8 +299,11 @@ class Cluster:
             self._feed()
             with self._database.connection() as connection:
                 workers = leadership.list_workers(connection)
+            self._mind_gap()  # once more: this process may have stood still within this look
             seen = tuple(
-                msg.WorkerSeen(w.name, w.slots, tuple(sorted(w.tags)), w.is_alive) for w in workers
+                msg.WorkerSeen(w.name, w.slots, tuple(sorted(w.tags)), w.is_alive)
+                for w in workers
+                if w.is_alive or self._clock.monotonic() >= self._patient_until
             )
             self.writer.send(msg.WorkersSeen(seen))
         with self._lock:
@@ -306,6 +313,12 @@ class Cluster:
         for waker in self._wakers:
             waker()
         self._beat_at = self._clock.monotonic()
+
+    def _mind_gap(self) -> None:
+        """After a time in which nothing was heard, give workers time to report."""
+        now = self._clock.monotonic()
+        if now - self._beat_at > _GAP_S:
+            self._patient_until = now + LEASE_S
 
     def _try_to_lead(self) -> None:
         with self._database.connection() as connection:

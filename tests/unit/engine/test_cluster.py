@@ -481,3 +481,32 @@ def test_a_report_that_cannot_travel_holds_up_no_other(join: Callable[[str], Clu
     with pytest.raises(TypeError):
         odd.result(0)
     assert first.leads
+
+
+def test_after_an_outage_workers_get_time_to_report_before_they_are_dead(
+    postgres_database: Database,
+) -> None:
+    leader = Cluster(postgres_database, SystemClock(), "a:1")
+    acts = Elsewhere(leader.writer)
+    leader.start(acts)
+    with postgres_database.connection() as connection:
+        leadership.report_worker(connection, "w1", 4, (), 60)
+    leader._beat()
+    leader.call(submit(1))
+
+    def state() -> str | None:
+        leader.send(msg.Tick()).result(10)
+        with postgres_database.reading() as session:
+            states = sa.select(models.attempts.c.state).order_by(models.attempts.c.id)
+            return session.scalars(states).first()
+
+    with postgres_database.connection() as connection:
+        leader._beat_at -= 60  # the database was away for all
+        dead = models.leases.c.name == "worker:w1"
+        connection.execute(models.leases.update().where(dead).values(until=0))
+    leader._beat()
+    assert state() == "starting"
+    leader._patient_until = 0
+    leader._beat()
+    assert state() == "lost"
+    leader.stop()
