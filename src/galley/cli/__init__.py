@@ -23,6 +23,7 @@ COMMANDS = {
     "token": _Lazy("galley.cli.users:token", "Issue tokens."),
     "secret": _Lazy("galley.cli.secrets:secret", "Write, remove and list secrets."),
     "webhook-key": _Lazy("galley.cli.secrets:webhook_key", "Print the key that signs webhooks."),
+    "kitchen": _Lazy("galley.cli.kitchens:kitchen", "Set what no API has a word for."),
     "connect": _Lazy("galley.cli.connect:connect", "Print the settings of a client."),
     "recipe": _Lazy("galley.cli.recipe:recipe", "Check recipes."),
     "migrate": _Lazy("galley.cli.maintenance:migrate", "Bring the database to this version."),

@@ -22,6 +22,8 @@ FLASHES: Mapping[str, str] = {
     "password": "The password is changed. Other browsers are signed out.",
     "session": "That browser is signed out.",
     "stopping": "The run is being stopped.",
+    "pausing": "The run is paused: no further step starts until it goes on.",
+    "unpausing": "The run goes on.",
     "resumed": "This new run goes on where the other one ended.",
     "welcome": "Galley is set up. You are its administrator.",
 }

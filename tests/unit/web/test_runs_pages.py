@@ -5,6 +5,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 
+from galley.core.projects.models import Kitchen
 from galley.core.runs import messages as msg
 from galley.core.runs.states import RunState
 from galley.kit.ids import uuid_of
@@ -166,6 +167,34 @@ def test_a_page_of_a_run_that_goes_on_listens_and_can_stop_it(world, ada, run):
     (message,) = world.writer.messages
     assert isinstance(message, msg.StopRun)
     assert message.run_id == run.id
+
+
+@pytest.mark.parametrize(("paused", "act"), [(False, "pause"), (True, "unpause")])
+def test_a_run_is_paused_and_goes_on_from_its_page(world, ada, paused, act):
+    world.add_kitchen("production")
+    run = samples.run_detail(RunState.RUNNING, paused=paused).run
+    world.add_run(samples.run_detail(RunState.RUNNING, paused=paused))
+    page = ada.get(f"/runs/{run.uuid}").text
+    other = "pause" if paused else "unpause"
+    assert f'action="/runs/{run.uuid}/{act}"' in page
+    assert f'action="/runs/{run.uuid}/{other}"' not in page
+    done = ada.submit(f"/runs/{run.uuid}/{act}")
+    assert done.headers["location"] == f"/runs/{run.uuid}?done={act[:-1]}ing"
+    assert world.writer.messages[0].paused is not paused
+
+
+def test_a_guest_can_neither_pause_nor_stop_a_run(world, run):
+    with world.database.writing() as session:
+        kitchen = session.query(Kitchen).filter_by(name="production").one()
+        kitchen.roles = {"bob@example.org": "Guest"}
+    world.add_user("bob@example.org", roles=("member",))
+    with Browser(world.app) as bob:
+        bob.sign_in("bob@example.org")
+        page = bob.get(f"/runs/{run.uuid}").text
+        assert f'action="/runs/{run.uuid}/' not in page
+        for act in ("pause", "unpause", "stop"):
+            assert bob.submit(f"/runs/{run.uuid}/{act}").status_code == 403
+    assert world.writer.messages == []
 
 
 def test_a_failed_run_says_why_and_offers_to_resume(world, ada):

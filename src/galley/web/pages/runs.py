@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from galley.core.errors import NotFound
+from galley.core.identity.policy import GoneKitchen
 from galley.core.projects import operations as projects
 from galley.core.runs import operations, reading
 from galley.core.runs.gate import KitchenGate
@@ -16,7 +17,6 @@ from galley.core.runs.states import RunState
 from galley.core.runs.views import RunFilter, RunView
 from galley.kit.pages import PageRequest
 from galley.web import tail
-from galley.web.firststeps import first_steps
 from galley.web.present import look_of
 from galley.web.runpage import RunPage, compose
 from galley.web.visit import Visit
@@ -67,8 +67,6 @@ class LogPart:
     step: str
     level: str
     tail: tail.Tail
-    first_error: int | None
-    """Which of the lines tells first of what failed, if one does."""
 
 
 def list_runs(visit: Visit, session: Session) -> Response:
@@ -91,7 +89,7 @@ def list_runs(visit: Visit, session: Session) -> Response:
         last=last,
         newer=replace(wanted, page=wanted.page - 1).link if wanted.page > 1 else None,
         older=replace(wanted, page=wanted.page + 1).link if last < page.total else None,
-        first_steps=None if page.total else _first_steps(visit),
+        order_example=_order_example(visit),
     )
 
 
@@ -124,6 +122,21 @@ def stop_run(visit: Visit) -> Response:
     return visit.go(f"/runs/{run.uuid}", done="stopping")
 
 
+def pause_run(visit: Visit) -> Response:
+    """Let no further step of a run start, and show it."""
+    return _set_paused(visit, paused=True)
+
+
+def unpause_run(visit: Visit) -> Response:
+    """Let a paused run go on, and show it."""
+    return _set_paused(visit, paused=False)
+
+
+def _set_paused(visit: Visit, *, paused: bool) -> Response:
+    run = operations.pause_run(visit.services.desk, visit.caller, run_key(visit), paused=paused)
+    return visit.go(f"/runs/{run.uuid}", done="pausing" if paused else "unpausing")
+
+
 def resume_run(visit: Visit) -> Response:
     """Go on in a new run, and show that one."""
     desk = visit.services.desk
@@ -143,10 +156,11 @@ def _compose(visit: Visit, session: Session) -> tuple[RunPage, dict[str, Any]]:
     detail = reading.run_detail(session, visit.caller, run_key(visit))
     page = compose(detail, visit.now, step_page=_page_number(visit.query.get("steps", "")))
     run, gate = page.run, KitchenGate(session, visit.caller)
+    is_home = not isinstance(gate.place(run), GoneKitchen)
     return page, {
         "section": "runs",
         "may_stop": gate.admits(run, "run.stop"),
-        "may_resume": gate.admits(run, "run.resume"),
+        "may_resume": is_home and gate.admits(run, "run.resume"),
         "resumed_from": _resumed_from(visit, session, run),
         "stream_link": _with_log_choice(visit, f"/runs/{run.uuid}/stream"),
         "renew_link": f"/runs/{run.uuid}/live?steps={page.step_page}",
@@ -165,9 +179,7 @@ def _resumed_from(visit: Visit, session: Session, run: RunView) -> str | None:
 def _log_part(visit: Visit, page: RunPage) -> LogPart:
     step, level = log_choice(visit.query)
     files = tail.log_files(visit.services.logs, page.detail, step or None)
-    shown = tail.newest(files, tail.LEVELS[level])
-    failed = page.first_failure.key if page.first_failure else ""
-    return LogPart(step, level, shown, tail.first_error(shown.lines, failed))
+    return LogPart(step, level, tail.newest(files, tail.LEVELS[level]))
 
 
 def log_choice(query: Mapping[str, str]) -> tuple[str, str]:
@@ -185,6 +197,10 @@ def _page_number(text: str) -> int:
     return min(max(1, int(text)), _PAGES) if text.isascii() and text.isdigit() else 1
 
 
-def _first_steps(visit: Visit) -> FirstSteps:
+def _order_example(visit: Visit) -> str:
     base = visit.external_url or str(visit.request.base_url)
-    return first_steps(base.rstrip("/"), _ROOT_KITCHEN, visit.caller.login or "you@example.org")
+    return (
+        f"curl -u ID:SECRET -X PUT {base.rstrip('/')}"
+        "/v2/order/create/KITCHEN/RECIPE/VARIATION "
+        "-H 'Content-Type: application/json' -d '{\"schedule\": \"now\"}'"
+    )
