@@ -20,6 +20,7 @@ ALERT_EVENTS = ("start", "warning", "over_duration", "success", "failure")
 KITCHEN_ROLES = ("Admin", "Developer", "Guest")
 RESERVED_KITCHENS = frozenset(
     {
+        "head",
         "list",
         "settings",
         "merge",
@@ -123,7 +124,7 @@ def check_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
         if not _VARIABLE.match(name):
             raise KitchenSettingInvalid(
                 f"overrides: {name[:100]!r}",
-                "a variable's name has letters, digits and underscores and starts with no digit.",
+                "a variable's name has a-z, A-Z, digits and underscores and starts with no digit.",
             )
         _sized(f"overrides: {name[:100]}", value, MAX_VALUE_BYTES)
     _sized("overrides", dict(overrides), MAX_DOCUMENT_BYTES)

@@ -117,7 +117,7 @@ class _Gathering:
         if not NAME.match(name):
             self._faults.error(
                 variable.file,
-                f"{where}is no name of a variable: use letters, digits, underscores; no digit"
+                f"{where}is no name of a variable: use a-z, A-Z, digits, underscores; no digit"
                 " first.",
             )
         elif name in self._reserved:

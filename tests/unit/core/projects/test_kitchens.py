@@ -161,7 +161,7 @@ def test_the_list_has_the_root_first_and_then_a_to_z(kitchens: Account, ann: Cal
 
 
 def test_names_that_cannot_be_are_refused(kitchens: Account, ann: Caller) -> None:
-    for name in ("", "a", "a b", "a-b", "../x", "list", "Settings", "x" * 65, "é9", "ab\n"):
+    for name in ("", "a", "a b", "a-b", "../x", "list", "Settings", "HEAD", "x" * 65, "é9", "ab\n"):
         with pytest.raises(KitchenNameInvalid):
             kitchens.open(ann, name)
     assert len(kitchens.all(ann)) == 1

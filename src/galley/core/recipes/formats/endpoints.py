@@ -326,7 +326,7 @@ def _exports(section: Section, measures: frozenset[str]) -> dict[str, str]:
             )
         elif not NAME.match(name):
             section.fault(
-                f"is '{name}', no name of a variable: use letters, digits and underscores.",
+                f"is '{name}', no name of a variable: use a-z, A-Z, digits and underscores.",
                 f"set-runtime-vars.{measure}",
             )
         else:

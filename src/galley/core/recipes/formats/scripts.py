@@ -159,5 +159,5 @@ def _script(name: str, section: Section) -> ScriptSpec:
 def _check_name(section: Section, name: str, key: str) -> None:
     if name and not NAME.match(name):
         section.fault(
-            f"'{name}' is no name of a variable: use letters, digits and underscores.", key
+            f"'{name}' is no name of a variable: use a-z, A-Z, digits and underscores.", key
         )
