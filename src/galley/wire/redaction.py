@@ -18,6 +18,8 @@ _LOOKS = re.compile(
     r"|(?<=[Bb]earer )\S+|(?<=[Bb]asic )\S+|(?<=://)[^/\s:@]*:[^/\s@]*(?=@)"
 )
 _MOST = 4000
+_HEAD = 1500
+_LOOKED_AT = 50_000
 
 
 def is_sensitive(name: str) -> bool:
@@ -26,11 +28,23 @@ def is_sensitive(name: str) -> bool:
 
 
 def redact_text(text: str) -> str:
-    """The text without anything that looks like a credential; control characters are escaped."""
-    shown = _LOOKS.sub(HIDDEN, text[:_MOST])
+    """The text without anything that looks like a credential; control characters are escaped.
+
+    Of a long text the middle is left out: a traceback says at its end what went wrong.
+    """
+    if len(text) > 2 * _LOOKED_AT:
+        text = f"{text[:_LOOKED_AT]}{text[-_LOOKED_AT:]}"
+    shown = _without_middle(_LOOKS.sub(HIDDEN, text))
     if shown.isprintable():
         return shown
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in shown)
+
+
+def _without_middle(text: str) -> str:
+    if len(text) <= _MOST:
+        return text
+    mark = "\n[... the middle is left out ...]\n"
+    return text[:_HEAD] + mark + text[_HEAD + len(mark) - _MOST :]
 
 
 def redact_line(text: str) -> str:

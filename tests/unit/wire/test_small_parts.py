@@ -90,7 +90,16 @@ def test_what_looks_like_a_credential_is_hidden(secret: str) -> None:
 def test_control_characters_are_escaped() -> None:
     assert redact_text("a\x1b[31m\r\x00b") == "a\\x1b[31m\\r\\x00b"
     assert redact_text("two\nlines") == "two\nlines"
-    assert len(redact_text("x" * 100_000)) == 4000
+
+
+@pytest.mark.parametrize("size", [4_001, 100_000, 1_000_000])
+def test_a_long_text_loses_its_middle_and_no_credential_shows(size: int) -> None:
+    secret = "Bearer " + "s3cr3t" * 600
+    shown = redact_text(f"Traceback {secret} {'x' * size} {secret} ValueError: no such thing")
+    assert len(shown) == 4000
+    assert shown.startswith("Traceback Bearer [hidden] ")
+    assert "left out" in shown
+    assert shown.endswith(" Bearer [hidden] ValueError: no such thing")
 
 
 def test_queries_keep_their_names() -> None:

@@ -121,9 +121,9 @@ class _Gathering:
                 " first.",
             )
         elif name in self._reserved:
-            self._faults.warning(
+            self._faults.error(
                 variable.file,
-                f"{where}is a system variable; its value here is not used. Rename it.",
+                f"{where}is a system variable, which only the server sets. Use another name.",
             )
         elif _size(variable.value) > MAX_VALUE_BYTES:
             self._faults.error(

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from galley.core.errors import Invalid
+from galley.core.recipes.formats.system import RESERVED
 from galley.core.runs.plan import ScheduleSpec
 from galley.dialects.datakitchen.states import ALERT_EVENT
 from galley.wire.body import parse_json
@@ -90,6 +91,13 @@ class KitchenDocument(Body):
             raise ValueError("each override of a list needs a variable, its name, and a value")
         return {item["variable"]: item.get("value") for item in value}
 
+    @field_validator("overrides")
+    @classmethod
+    def _no_system_names(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        for name in sorted(RESERVED & set(value or {})):
+            raise ValueError(f"{name} is a system variable, which only the server sets")
+        return value
+
     def alert_addresses(self) -> dict[str, list[str]] | None:
         """The kitchen's alerts by Galley's event names, or None if the document has none."""
         if self.settings is None or "alerts" not in self.settings:
@@ -103,6 +111,12 @@ class KitchenUpdate(Body):
     kitchen: KitchenDocument = Field(validation_alias="kitchen.json")
     message: str | None = None
 
+    @field_validator("kitchen", mode="before")
+    @classmethod
+    def _from_form(cls, value: Any) -> Any:
+        """A form sends the kitchen as its JSON text."""
+        return _json_inside(value, "a kitchen, as JSON") if isinstance(value, str) else value
+
 
 class RecipeQuery(Body):
     """Which files of a recipe are wanted; None means all."""
@@ -113,8 +127,11 @@ class RecipeQuery(Body):
     @field_validator("files", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
-        """A single path may come without its list."""
-        return [value] if isinstance(value, str) else value
+        """A single path may come without its list; a form sends a list as its JSON text."""
+        if isinstance(value, str):
+            text = value.lstrip()
+            return _json_inside(text, "a list, as JSON") if text.startswith("[") else [value]
+        return value
 
 
 class NewRecipe(Body):
@@ -152,6 +169,12 @@ class FileChanges(Body):
     file: str | None = None
     files: dict[str, FileChange] | None = Field(default=None, max_length=5000)
     message: str | None = Field(default=None, max_length=10_000)
+
+    @field_validator("files", mode="before")
+    @classmethod
+    def _from_form(cls, value: Any) -> Any:
+        """A form sends the files as their JSON text."""
+        return _json_inside(value, "an object of files") if isinstance(value, str) else value
 
 
 class ScheduleWish(Body):

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from galley.core.recipes.spec import CheckSpec, StepSpec
 from galley.core.runs.task import CheckResult, Outcome, Staged, Task, check_key
 from galley.engine import checks
@@ -61,7 +63,22 @@ class Step:
             self.spec = self.reloader(self.variables)
 
     def export(self, name: str, value: Any) -> None:
-        """Make a run-time variable."""
+        """Make a run-time variable.
+
+        Raises:
+            StepError: the value is larger than 1 MB, or no valid text.
+        """
+        try:
+            size = len(msgspec.json.encode(value, enc_hook=str))
+        except UnicodeEncodeError as error:
+            raise StepError(
+                f"The variable {name} holds half of a character (a lone surrogate), so it is no"
+                " valid text. Decode or replace it before it is exported."
+            ) from error
+        if size > MAX_VALUE_BYTES:
+            raise StepError(
+                f"The value of {name} is larger than {MAX_VALUE_BYTES} bytes; put it into a file."
+            )
         self.exports[name] = value
         self.variables[name] = value
 

@@ -11,7 +11,7 @@ from galley.engine.connectors import connector
 from galley.engine.connectors.base import Batch, Connector
 from galley.engine.faults import StepError
 from galley.engine.nodes import measures
-from galley.engine.nodes.base import MAX_VALUE_BYTES, CheckStopped, Step
+from galley.engine.nodes.base import CheckStopped, Step
 
 _DATA = frozenset({"read_file", "query", "value", "program"})
 
@@ -208,11 +208,6 @@ def _export(step: Step, endpoint: EndpointSpec, key: KeySpec, found: dict[str, A
     values = {name: plain(value) for name, value in found.items()}
     step.measures[endpoint.name, key.name] = values
     for name, variable in key.exports.items():
-        if len(msgspec.json.encode(values[name])) > MAX_VALUE_BYTES:
-            raise StepError(
-                f"The value of {variable} ({name}) is larger than {MAX_VALUE_BYTES} bytes; put it"
-                " into a file."
-            )
         step.export(variable, values[name])
 
 

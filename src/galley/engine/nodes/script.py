@@ -1,6 +1,7 @@
 """A step that runs users' programs: in a cached interpreter of their own, or in an image."""
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from galley.engine.nodes.conditions import choose
 from galley.engine.nodes.image import run_image
 from galley.engine.nodes.workshop import Workshop
 
+_ESCAPED = 6  # bytes of an escaped character in the runner's file, at most
 _PYTHON = frozenset({".py", ".ipynb"})
 
 
@@ -141,9 +143,12 @@ def _run_python(
     step.exit_code = code
     if not result.is_file() or result.is_symlink():
         raise StepError(f"The script {script.path} {ended(code)}; the log has its output.")
-    if result.stat().st_size > MAX_VALUE_BYTES * (len(script.exports) + 1):
-        raise StepError(f"The exports of {script.path} are larger than {MAX_VALUE_BYTES} bytes.")
-    _take(step, script, msgspec.json.decode(result.read_bytes()))
+    if result.stat().st_size > _ESCAPED * MAX_VALUE_BYTES * (len(script.exports) + 1):
+        raise StepError(
+            f"The exports of {script.path} are larger than {MAX_VALUE_BYTES} bytes each; put what"
+            " is large into a file."
+        )
+    _take(step, script, json.loads(result.read_bytes()))
 
 
 def _take(step: Step, script: ScriptSpec, result: dict[str, Any]) -> None:

@@ -168,7 +168,10 @@ def test_a_bad_name_is_refused(name: str) -> None:
 def test_system_names_cannot_be_taken() -> None:
     found, faults = resolved({"CurrentKitchen": "mine", "a": "{{CurrentKitchen}}"})
     assert found.values["a"] == "dev"
-    assert [issue.severity for issue in faults.issues] == ["warning"]
+    assert [issue.severity for issue in faults.issues] == ["error"]
+    assert "only the server sets" in faults.issues[0].description
+    _, faults = resolved({"a": "x"}, None, None, {"now": "y"})
+    assert faults.issues[0].description.startswith("`now` is a system variable")
 
 
 def test_a_huge_value_is_refused() -> None:

@@ -407,3 +407,20 @@ def test_an_unknown_pull_policy_is_refused(task, console, tmp_path, monkeypatch)
         task("script", environment=IMAGE), StepSpec("script", pull="sometimes"), console
     )
     assert "pull policy sometimes is not one of missing, always, never" in outcome.reason
+
+
+def test_each_export_is_held_to_the_limit(task, console, script):
+    path = script("big.py", "big = 'x' * 1_500_000\nsmall = 1\n")
+    one = ScriptSpec("one", path, {}, exports=("small", "big"))
+    outcome = run_spec(task("script"), scripts(one), console)
+    assert outcome.state == "failed"
+    assert outcome.reason.startswith("The value of big is larger than 1048576 bytes")
+
+
+def test_half_a_character_is_told_with_its_variable(task, console, script):
+    path = script("half.py", "broken = 'a\\ud800'\n")
+    one = ScriptSpec("one", path, {}, exports=("broken",))
+    outcome = run_spec(task("script"), scripts(one), console)
+    assert outcome.state == "failed"
+    assert "The variable broken holds half of a character" in outcome.reason
+    assert "Traceback" not in console.text
