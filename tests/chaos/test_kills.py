@@ -32,8 +32,9 @@ FINAL = ("succeeded", "failed", "canceled")
 class Stage:
     """A server that can be killed and started again on the same folder."""
 
-    def __init__(self, folder: Path, address: str | None = None) -> None:
+    def __init__(self, folder: Path, address: str | None = None, *, steps: int = 8) -> None:
         self.folder = folder
+        self.steps = steps
         self.data = folder / "data"
         self.said = folder / "said"
         self.said.mkdir()
@@ -46,13 +47,13 @@ class Stage:
         self.orders: list[str] = []
 
     @contextmanager
-    def up(self) -> Iterator[tuple[Live, Api]]:
-        with serve(self.data, **self.environment) as live:
+    def up(self, **more: str) -> Iterator[tuple[Live, Api]]:
+        with serve(self.data, **self.environment, **more) as live:
             if not self.orders:
                 live.add_user(USER, admin=True)
             yield live, live.log_in(USER)
 
-    def load_recipe(self, api: Api, *, step_s: float) -> None:
+    def load_recipe(self, api: Api, *, step_s: float, **more: str) -> None:
         api.good("POST", "/v2/recipe/create/master/chaos", {"templatename": "qs1"})
         old = api.good("GET", "/v2/recipe/tree/master/chaos")["recipes"]["chaos"]
         files: dict[str, Any] = {
@@ -60,7 +61,7 @@ class Stage:
             for folder, entries in old.items()
             for entry in entries
         }
-        wanted = witness.recipe(self.witness, step_s=step_s)
+        wanted = witness.recipe(self.witness, step_s=step_s) | more
         files |= {path: {"contents": text, "isNew": True} for path, text in wanted.items()}
         api.good("POST", "/v2/recipe/update/master/chaos", {"message": "m", "files": files})
 
@@ -93,7 +94,7 @@ class Stage:
             sa.select(a.step_id, sa.func.count()).where(a.state == "succeeded").group_by(a.step_id)
         )
         counts = [count for _, count in self.rows(ended)]
-        assert counts == [1] * (8 * len(runs)), f"seed {SEED}"
+        assert counts == [1] * (self.steps * len(runs)), f"seed {SEED}"
         story = witness.read(self.witness)
         assert len(story.ends) == 8 * len(runs), f"seed {SEED}"
         tried = self.rows(sa.select(sa.func.count()).select_from(models.attempts))[0][0]

@@ -19,14 +19,14 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @contextmanager
-def worker(stage: Stage, name: str) -> Iterator[subprocess.Popen[str]]:
+def worker(stage: Stage, name: str, **more: str) -> Iterator[subprocess.Popen[str]]:
     """A `galley worker` process that has said that it is ready."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GALLEY_")}
     process = subprocess.Popen(
         [GALLEY, "worker", "--data", str(stage.data), "--name", name, "--slots", "8"],
         stdout=subprocess.PIPE,
         text=True,
-        env=environment | stage.environment,
+        env=environment | stage.environment | more,
     )
     try:
         assert process.stdout is not None

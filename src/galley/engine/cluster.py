@@ -23,6 +23,7 @@ from galley.core.runs import messages as msg
 from galley.core.runs.turn import Turn
 from galley.engine.writer import MAX_BATCH, Acts, Letter, Writer
 from galley.kit.clock import Clock
+from galley.kit.failpoints import failpoint
 from galley.storage.db import Database
 
 LEASE_S = 10.0
@@ -161,6 +162,7 @@ class Cluster:
         """See `writer.Guard`."""
         if replies:
             inbox.answer(connection, replies, self._clock.now())
+            failpoint("inbox.answered")
         inbox.announce(connection, sorted(turn.touched))
         if turn.starts or turn.kills:
             connection.exec_driver_sql(f"notify {WORK}")
@@ -201,6 +203,8 @@ class Cluster:
     def _put(self, message: Any, reply: "Future[Any]") -> None:
         with self._database.connection() as connection:
             uid = inbox.put(connection, message, self._clock.now())
+            failpoint("inbox.before_commit")
+        failpoint("inbox.after_commit")
         with self._lock:
             self._waiting[uid] = reply
         self._collect(uid)
@@ -325,6 +329,7 @@ class Cluster:
             epoch = leadership.acquire(connection, self.holder, LEASE_S)
         if epoch is None or self._acts is None:
             return
+        failpoint("cluster.lease_taken")
         self._epoch = epoch
         log.info("leading", holder=self.holder, epoch=epoch)
         try:
@@ -344,6 +349,8 @@ class Cluster:
         with self._lock:
             fresh = [entry for entry in found if entry.uid not in self._fed]
             self._fed = {entry.uid for entry in found}
+        if fresh:
+            failpoint("inbox.taken")
         for entry in fresh:
             if entry.fault is None:
                 self.writer.post(Letter(entry.message, uid=entry.uid))

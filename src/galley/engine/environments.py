@@ -15,16 +15,19 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import msgspec
 
 from galley.engine.console import Console
 from galley.engine.faults import StepError
+from galley.kit.failpoints import failpoint
 
 MAX_SIZE_VARIABLE = "GALLEY_ENVIRONMENTS_MAX_MB"
 _DEFAULT_MAX_MB = 20_000
 _BUILD_S = 1800.0
+_LITTER, _LITTER_S = ("tmp", "old", "build"), 6 * _BUILD_S
 _PAUSE_S = 0.1
 _REQUIREMENT = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9._-]*\s*(\[[A-Za-z0-9._,\s-]*\])?\s*"
@@ -145,7 +148,9 @@ class EnvironmentStore:
         begun = time.monotonic()
         try:
             self._install(requirements, temporary, console)
+            failpoint("environment.built")
             temporary.rename(target)
+            failpoint("environment.named")
         except StepError as error:
             raise StepError(
                 f"The Python environment with {shown} could not be built: {error.message}",
@@ -206,7 +211,14 @@ class EnvironmentStore:
             )
 
     def _sweep(self, keep: str) -> None:
-        """Delete the least recently used environments while all together are too large."""
+        """Delete the least recently used environments while all together are too large.
+
+        What killed builds and deletions left is older than any build may take, and goes first.
+        """
+        for litter in chain(*(self._folder.glob(f".*.{kind}") for kind in _LITTER)):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - litter.stat().st_mtime > _LITTER_S:
+                    shutil.rmtree(litter, ignore_errors=True)
         locks = [path for path in self._folder.glob("*.lock") if path.stem != keep]
         aged = sorted(locks, key=lambda path: path.stat().st_mtime)
         sizes = {path: _size(path.with_suffix("")) for path in aged}
@@ -272,6 +284,7 @@ def _delete_unused(lock_path: Path) -> bool:
             return False
         trash = lock_path.with_name(f".{lock_path.stem}.{os.getpid()}.old")
         lock_path.with_suffix("").rename(trash)
+        failpoint("environment.doomed")
         shutil.rmtree(trash, ignore_errors=True)
         return True
     finally:

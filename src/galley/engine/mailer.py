@@ -26,6 +26,7 @@ from galley.core.errors import GalleyError
 from galley.core.runs import models
 from galley.core.runs.alerts import NO_MAIL_SERVER
 from galley.kit.clock import Clock
+from galley.kit.failpoints import failpoint
 from galley.storage.db import Database
 
 PAUSES_S = (5, 60, 300, 1_800, 3_600, 10_800, 21_600, 43_200)
@@ -116,6 +117,7 @@ class Mailer:
         return len(rows)
 
     def _try(self, row: dict[str, Any]) -> None:
+        failpoint("mailer.before_send")
         try:
             if row["kind"] == "mail":
                 self._mail(row)
@@ -130,7 +132,9 @@ class Mailer:
             log.exception("alert_not_made", key=row["subject_key"])
             self._failed(row, f"The message could not be made: {type(error).__name__}: {error}")
         else:
+            failpoint("mailer.after_send")
             self._store(row["id"], state="sent", tries=row["tries"] + 1, last_error="")
+            failpoint("mailer.after_mark")
 
     def _failed(self, row: dict[str, Any], why: str) -> None:
         tries = row["tries"] + 1

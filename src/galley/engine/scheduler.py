@@ -15,6 +15,7 @@ from galley.core.runs.reading import order_view
 from galley.core.runs.schedule import next_due
 from galley.core.runs.states import OrderState
 from galley.core.runs.views import OrderView
+from galley.kit.failpoints import failpoint
 
 _LATE = timedelta(seconds=120)
 _LONGEST_NAP_S = 30.0
@@ -70,6 +71,7 @@ class Scheduler:
         return len(rows)
 
     def _deal_with(self, order: OrderView, due: datetime, now: datetime) -> None:
+        failpoint("scheduler.before_fire")
         try:
             reason = self._missed(order, due, now)
             if reason is None:
@@ -81,6 +83,7 @@ class Scheduler:
         except GalleyError as error:
             log.warning("schedule_not_fired", order=order.uid, due=str(due), reason=error.message)
             operations.skip_schedule(self._desk, order, due, error.message)
+        failpoint("scheduler.after_fire")
 
     def _missed(self, order: OrderView, due: datetime, now: datetime) -> str | None:
         """Why this due time gets no run, or None if it gets one."""

@@ -15,6 +15,7 @@ from galley.core.runs.live import LiveRun, LiveStep
 from galley.core.runs.ports import Executor
 from galley.engine.cluster import BEAT_S, LEASE_S
 from galley.engine.writer import Acts
+from galley.kit.failpoints import failpoint
 from galley.storage.db import Database
 
 BACK_WITHIN_S = 60.0
@@ -120,6 +121,7 @@ class WorkerLoop:
         if step.attempt.id in self._known:
             return
         self._known.add(step.attempt.id)
+        failpoint("worker.taken")
         if self._is_claimed(run, step):
             self._acts.adopt(run, step)
         else:

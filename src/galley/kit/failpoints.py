@@ -2,6 +2,9 @@
 
 Off unless GALLEY_FAILPOINTS is set when the process starts: a comma-separated list of
 `name=kill` (exit 137 at once), `name=error` (raise OSError), or `name=kill@N` (at the N-th pass).
+
+With GALLEY_FAILPOINTS_AT naming a folder, they are quiet until it has a file `armed`, and each acts
+once in all processes together: it leaves a file of its name there.
 """
 
 import os
@@ -14,7 +17,8 @@ _EXIT_AS_KILLED = 137
 class _Armed:
     """The parsed wishes of one process, with a counter for each name."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, folder: str | None = None) -> None:
+        self._folder = folder
         self._lock = threading.Lock()
         self._acts: dict[str, tuple[str, int]] = {}
         self._passes: dict[str, int] = {}
@@ -25,17 +29,29 @@ class _Armed:
 
     def __call__(self, name: str) -> None:
         wish = self._acts.get(name)
-        if wish is None:
+        if wish is None or not self._is_armed():
             return
         kind, at = wish
         with self._lock:
             self._passes[name] = count = self._passes.get(name, 0) + 1
-        if count < at:
+        if count < at or not self._is_first(name):
             return
         if kind == "kill":
             os._exit(_EXIT_AS_KILLED)
         if count == at:
             raise OSError(5, f"failpoint {name}")
+
+    def _is_armed(self) -> bool:
+        return self._folder is None or os.path.exists(f"{self._folder}/armed")  # noqa: PTH110
+
+    def _is_first(self, name: str) -> bool:
+        if self._folder is None:
+            return True
+        try:
+            os.close(os.open(f"{self._folder}/{name}", os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            return False
+        return True
 
 
 def _nothing(_name: str) -> None:
@@ -43,5 +59,7 @@ def _nothing(_name: str) -> None:
 
 
 failpoint: Callable[[str], None] = (
-    _Armed(os.environ["GALLEY_FAILPOINTS"]) if os.environ.get("GALLEY_FAILPOINTS") else _nothing
+    _Armed(os.environ["GALLEY_FAILPOINTS"], os.environ.get("GALLEY_FAILPOINTS_AT"))
+    if os.environ.get("GALLEY_FAILPOINTS")
+    else _nothing
 )

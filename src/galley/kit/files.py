@@ -40,10 +40,12 @@ def write_atomically(
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
+        failpoint("files.written")
         temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+    failpoint("files.named")
     if durable:
         fsync_folder(path.parent)
 

@@ -20,6 +20,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session, SessionTransaction
 from sqlalchemy.types import BigInteger, Integer, Text, TypeDecorator
 
+from galley.kit.failpoints import failpoint
+
 try:
     import pysqlite3 as sqlite_driver
 except ImportError:  # no wheel for this platform
@@ -127,6 +129,8 @@ class Database:
         """A session that commits at the end of its block, or rolls back on an exception."""
         with Session(self._writer(), expire_on_commit=False) as session, session.begin():
             yield session
+            failpoint("session.before_commit")
+        failpoint("session.after_commit")
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:

@@ -30,6 +30,7 @@ from galley.core.events import idempotency
 from galley.core.runs import messages as msg
 from galley.core.runs.desk import Desk
 from galley.core.runs.ports import RunWriter
+from galley.kit.failpoints import failpoint
 from galley.wire.call import Call, call_of
 from galley.wire.services import Services, ServicesDep, services_of
 
@@ -276,6 +277,7 @@ def _remember(call: Call, services: Services, answer: Any) -> None:
         return
     row = _row(call, services, answer)
     if row is not None:
+        failpoint("idempotency.before_store")
         with services.database.writing() as session:
             idempotency.store(session, row)
         call.is_remembered = True

@@ -1,6 +1,7 @@
 """Due times fire once, missed ones follow the order's policy, faults are recorded."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,6 @@ from galley.core.identity.policy import JUDGE
 from galley.core.projects.operations import (
     create_kitchen,
     create_recipe,
-    delete_kitchen,
     seed_account,
 )
 from galley.core.runs import closing, models, reading
@@ -242,14 +242,20 @@ def schedule_in(bench: Bench, kitchen_id: int) -> int:
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_a_kitchen_of_the_same_name_does_not_take_over_schedules(bench: Bench, told: bool) -> None:
+def test_a_kitchen_of_the_same_name_does_not_take_over_schedules(
+    bench: Bench, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old = dev_kitchen(bench)
     order_id = schedule_in(bench, old)
-    with bench.database.writing() as session:
-        if told:
-            closing.delete_kitchen(bench.desk, session, bench.caller, "dev")
-        else:  # the server died right after the commit
-            delete_kitchen(session, bench.caller, bench.desk.repositories, "dev", bench.clock)
+
+    def die(name: str) -> None:
+        assert name == "runs.kitchen_deleted"
+        if not told:
+            raise SystemError
+
+    monkeypatch.setattr(closing, "failpoint", die)
+    with suppress(SystemError), bench.database.writing() as session:
+        closing.delete_kitchen(bench.desk, session, bench.caller, "dev")
     assert dev_kitchen(bench) != old
     fired = bench.pass_time(hours=1)
     assert bench.value(sa.func.count(models.runs.c.id)) == 0

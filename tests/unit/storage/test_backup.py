@@ -338,27 +338,31 @@ def killed(point: str, *arguments: str) -> None:
     assert done.returncode == 137
 
 
+@pytest.mark.parametrize("point", ["backup.moment", "backup.written"])
 def test_a_killed_backup_is_none_and_can_be_repeated(
-    sqlite_database: Database, tmp_path: Path
+    sqlite_database: Database, tmp_path: Path, point: str
 ) -> None:
     sources = sources_at(sqlite_database, tmp_path / "data")
     sources.repositories.create("main/recipes").start("master", message="x", author=ME, at=AT)
     url = sqlite_database.url.render_as_string()
     target = tmp_path / "backup"
-    killed("backup.written", "backup", url, str(tmp_path / "data"), str(target))
+    killed(point, "backup", url, str(tmp_path / "data"), str(target))
     assert not target.exists()
     make_backup(sources, target, galley="0.1.0", now=AT)
     verify_backup(target)
     assert not target.with_name("backup.partial").exists()
 
 
-def test_a_killed_restore_leaves_no_database(sqlite_database: Database, tmp_path: Path) -> None:
+@pytest.mark.parametrize("point", ["restore.built", "restore.loaded"])
+def test_a_killed_restore_leaves_no_database(
+    sqlite_database: Database, tmp_path: Path, point: str
+) -> None:
     sources = sources_at(sqlite_database, tmp_path / "data")
     sources.repositories.create("main/recipes").start("master", message="x", author=ME, at=AT)
     make_backup(sources, tmp_path / "backup", galley="0.1.0", now=AT)
     data = tmp_path / "new"
     url = f"sqlite:///{data / 'galley.db'}"
-    killed("restore.loaded", "restore", url, str(data), str(tmp_path / "backup"))
+    killed(point, "restore", url, str(data), str(tmp_path / "backup"))
     assert not (data / "galley.db").exists()
 
 

@@ -4,6 +4,7 @@ A path is checked on the open file itself, by what the kernel says it is, so tha
 changes between the look and the opening gains nothing.
 """
 
+import contextlib
 import os
 import shutil
 import stat
@@ -14,6 +15,7 @@ from typing import BinaryIO
 
 from galley.engine.connectors.base import Place
 from galley.engine.faults import StepError
+from galley.kit.failpoints import failpoint
 
 
 def readable(place: Place) -> tuple[Path, ...]:
@@ -157,8 +159,11 @@ def _replace(place: Place, folder: int, source: Path, target: Path, *, append: b
                 shutil.copyfileobj(content, file, 1024 * 1024)
             file.flush()
             os.fsync(file.fileno())
+        failpoint("connector.file_written")
         os.replace(temporary, target.name, src_dir_fd=folder, dst_dir_fd=folder)
+        failpoint("connector.file_named")
         os.fsync(folder)
     except BaseException:
-        os.unlink(temporary, dir_fd=folder)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=folder)
         raise

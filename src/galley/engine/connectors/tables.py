@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from galley.engine.connectors.base import Batch, Column, CsvStyle, Place
 from galley.engine.faults import StepError, told
+from galley.kit.failpoints import failpoint
 from galley.kit.files import fsync_folder
 
 if TYPE_CHECKING:
@@ -335,7 +336,9 @@ def settle(temporary: Path, path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+    failpoint("connector.table_written")
     temporary.replace(path)
+    failpoint("connector.table_named")
     fsync_folder(path.parent)
 
 

@@ -11,6 +11,7 @@ from galley.core.runs.task import Staged
 from galley.engine.faults import StepError
 from galley.engine.folders import OUT
 from galley.engine.nodes.base import Step
+from galley.kit.failpoints import failpoint
 from galley.kit.files import fsync_folder
 
 MAX_FILES = 10_000
@@ -37,6 +38,7 @@ def stage(step: Step) -> None:
     for path in found:
         step.staged.append(_staged(step.out, path))
     if found:
+        failpoint("step.staged")
         step.console.info(f"{len(found)} files to publish")
 
 

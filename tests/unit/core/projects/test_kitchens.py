@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,7 +41,7 @@ from galley.core.projects.operations import (
     update_kitchen,
 )
 from galley.core.secrets.models import Secret
-from galley.kit.clock import ManualClock
+from galley.kit.clock import ManualClock, SystemClock
 from galley.storage.db import Database
 from galley.storage.git import GitStore, Repository
 
@@ -454,6 +455,35 @@ with Database(url).writing() as session:
     else:
         projects.delete_kitchen(*given, "dev", SystemClock())
 """
+
+
+SEED = """
+import sys
+from pathlib import Path
+from galley.core.projects.operations import seed_account
+from galley.core.tables import import_models
+from galley.kit.clock import SystemClock
+from galley.storage.db import Database
+from galley.storage.git import GitStore
+import_models()
+seed_account(Database(sys.argv[1]), GitStore(Path(sys.argv[2])), SystemClock())
+"""
+
+
+def test_a_first_start_that_is_killed_is_made_up_for_by_the_next(
+    database: Database, tmp_path: Path
+) -> None:
+    url = database.url.render_as_string(hide_password=False)
+    done = subprocess.run(
+        [sys.executable, "-c", SEED, url, str(tmp_path / "git")],
+        env=os.environ | {"GALLEY_FAILPOINTS": "projects.repository_made=kill"},
+        check=False,
+    )
+    assert done.returncode == 137
+    repositories = GitStore(tmp_path / "git")
+    seed_account(database, repositories, SystemClock())
+    (project,) = repositories.projects()
+    assert repositories.repository(project).tip("master") is not None
 
 
 @pytest.mark.parametrize(

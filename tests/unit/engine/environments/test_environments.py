@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.unit.engine.console import MemoryConsole
 
+from galley.engine import environments
 from galley.engine.environments import (
     EnvironmentStore,
     checked_requirements,
@@ -146,6 +147,34 @@ def test_the_least_recently_used_goes_unless_it_is_in_use(tmp_path, shelf, conso
     with store.using(["two"], console):
         assert keys["two"] in visible(folder)
         assert keys["one"] not in visible(folder)
+
+
+def test_what_killed_builds_and_deletions_left_goes_once_it_is_surely_dead(
+    tmp_path, shelf, console, monkeypatch
+):
+    for name in ("one", "two"):
+        shelf(name, size=900_000)
+    folder = tmp_path / "envs"
+    store = EnvironmentStore(folder, max_mb=1)
+
+    def crash(name):
+        if name == "environment.doomed":
+            raise SystemError
+
+    with store.using(["one"], console):
+        pass
+    monkeypatch.setattr(environments, "failpoint", crash)
+    with pytest.raises(SystemError), store.using(["two"], console):
+        pass
+    (left,) = folder.glob(".*.old")
+    (folder / ".young.1.tmp").mkdir()
+    (folder / ".odd.1.build").mkdir()
+    for litter in (left, folder / ".odd.1.build"):
+        os.utime(litter, (1, 1))
+    monkeypatch.undo()
+    with store.using([], console):
+        pass
+    assert [path.name for path in folder.glob(".*.*")] == [".young.1.tmp"]
 
 
 BACKEND = """

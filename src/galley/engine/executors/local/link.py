@@ -18,6 +18,7 @@ _TEXT_BYTES = 4096
 _KEPT = frozenset(
     {
         "GALLEY_FAILPOINTS",
+        "GALLEY_FAILPOINTS_AT",
         "GALLEY_TEST_CLOCK",
         "GALLEY_OUTBOUND_ALLOW",
         "GALLEY_STEP_NETWORK",

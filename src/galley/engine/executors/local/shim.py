@@ -145,6 +145,7 @@ class _Shim:
         """Run the step and leave the exit file."""
         try:
             self._prepare()
+            failpoint("shim.prepared")
             outcome = self._body()
             self._ending = True  # inside: a signal before this line still finds the handler below
         except Stopped as stopped:
