@@ -19,8 +19,8 @@ class _Lazy:
 COMMANDS = {
     "serve": _Lazy("galley.cli.serve:serve", "Run the server."),
     "worker": _Lazy("galley.cli.worker:worker", "Run steps beside servers on one Postgres."),
-    "user": _Lazy("galley.cli.users:user", "Add users."),
-    "token": _Lazy("galley.cli.users:token", "Issue tokens."),
+    "user": _Lazy("galley.cli.users:user", "Add, list and change users."),
+    "token": _Lazy("galley.cli.users:token", "Issue, list and revoke tokens."),
     "secret": _Lazy("galley.cli.secrets:secret", "Write, remove and list secrets."),
     "webhook-key": _Lazy("galley.cli.secrets:webhook_key", "Print the key that signs webhooks."),
     "kitchen": _Lazy("galley.cli.kitchens:kitchen", "Set what no API has a word for."),

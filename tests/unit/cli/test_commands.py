@@ -91,15 +91,7 @@ def test_a_datakitchen_token_is_a_pair_that_works(data: Path) -> None:
     store.database.close()
 
 
-def test_a_personal_token_stands_alone(data: Path) -> None:
-    made = run(
-        "token", "add", "--user", "ann@example.org", "--kind", "personal", "--data", str(data)
-    )
-    assert made.output.startswith("gly_personal_")
-    assert made.output.count("\n") == 1
-
-
-@pytest.mark.parametrize("kind", ["trigger", "apinode-admin", "opendatasoft"])
+@pytest.mark.parametrize("kind", ["personal", "trigger", "apinode-admin", "opendatasoft"])
 def test_a_token_that_nothing_takes_is_not_made(data: Path, kind: str) -> None:
     refused = run("token", "add", "--user", "ann@example.org", "--kind", kind, "--data", str(data))
     assert refused.exit_code == 2
@@ -112,9 +104,9 @@ def test_a_token_that_nothing_takes_is_not_made(data: Path, kind: str) -> None:
     [
         (("user", "add", "nonsense"), "is not an e-mail address"),
         (("user", "add", "ann@example.org"), "already a user"),
-        (("token", "add", "--user", "eve@example.org", "--kind", "personal"), "no user eve"),
+        (("token", "add", "--user", "eve@example.org", "--kind", "datakitchen"), "no user eve"),
         (
-            ("token", "add", "--user", "ann@example.org", "--kind", "personal", "--scopes", "x"),
+            ("token", "add", "--user", "ann@example.org", "--kind", "datakitchen", "--scopes", "x"),
             "Unknown scope x",
         ),
     ],
@@ -130,7 +122,7 @@ def test_mistakes_are_explained(data: Path, arguments: tuple[str, ...], hint: st
     "arguments",
     [
         ("user", "add", "ann@example.org"),
-        ("token", "add", "--user", "ann@example.org", "--kind", "personal"),
+        ("token", "add", "--user", "ann@example.org", "--kind", "datakitchen"),
         ("secret", "list"),
         ("webhook-key",),
         ("backup", "saved"),
