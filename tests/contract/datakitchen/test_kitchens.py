@@ -206,3 +206,25 @@ def test_a_member_cannot_seize_a_kitchen_or_the_root(member, outsider, kitchen):
             assert got.status == 403, (name, got.text)
             assert "is decided by" in got.json["message"]["error"]
         assert one(member, name) == before
+
+
+def test_keys_that_only_the_vendor_knows_are_kept_and_go_with_the_kitchen(
+    member, outsider, kitchen
+):
+    kept = {"mesos-constraint": True, "mesos-group": "g1", "wizard-status": {"step": [1, None]}}
+    first = one(member, kitchen)
+    assert [first[key] for key in kept] == [False, None, {}]
+    assert put(member, kitchen, **kept).status == 200
+    assert {key: one(member, kitchen)[key] for key in kept} == kept
+    assert put(member, kitchen, description="else").status == 200
+    assert put(member, kitchen, **{"mesos-group": None}).status == 200
+    now = kept | {"mesos-group": None}
+    assert put(member, kitchen, **{"kitchen-staff": [MEMBER]}).status == 200
+    for reader, wanted in ((member, now), (outsider, {key: first[key] for key in kept})):
+        listed = reader.good("GET", "/v2/kitchen/list")["kitchens"]
+        (shown,) = [entry for entry in listed if entry["name"] == kitchen]
+        assert {key: shown[key] for key in kept} == wanted
+    assert put(member, kitchen, **{"mesos-constraint": "often"}).status == 400
+    member.good("DELETE", f"/v2/kitchen/delete/{kitchen}")
+    member.good("PUT", f"/v2/kitchen/create/master/{kitchen}", {})
+    assert {key: one(member, kitchen)[key] for key in kept} == {key: first[key] for key in kept}

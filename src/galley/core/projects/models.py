@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Boolean, ForeignKey, Integer, Text
+from sqlalchemy import Boolean, Column, ForeignKey, Integer, Table, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from galley.storage.db import Base, Document, Id, UtcTime
+from galley.storage.db import Base, Document, Id, UtcTime, metadata
 
 
 class Project(Base):
@@ -60,3 +60,14 @@ class Kitchen(Base):
     def policy_kind(self) -> str:
         """The word the policy table uses for it."""
         return "kitchen"
+
+
+dialect_attributes = Table(
+    "dialect_attribute",
+    metadata,
+    Column("owner", Text, primary_key=True),  # kitchen:7
+    Column("dialect", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("value", Document),
+)
+"""What only one vendor's API knows of an object; Galley keeps it and does nothing with it."""

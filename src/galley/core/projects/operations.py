@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from galley.core.caller import Caller
 from galley.core.events import audit
 from galley.core.projects import checks
+from galley.core.projects.attributes import forget_attributes
 from galley.core.projects.contents import (
     RecipeFiles,
     copy_recipe,
@@ -297,6 +298,7 @@ def delete_kitchen(
         raise KitchenBusy(name) from error
     before = _document(row)
     delete_scope(session, row)
+    forget_attributes(session, row)
     KitchenRepository(session).remove(row)
     _note(session, caller, "kitchen.delete", row, clock, before=before)
     after_commit(session, lambda: _bury(repository, name, keep_as))

@@ -9,8 +9,10 @@ from starlette.responses import Response
 
 from galley.core.caller import Caller
 from galley.core.errors import Invalid
+from galley.core.projects import attributes
 from galley.core.projects import operations as projects
 from galley.core.projects.errors import KitchenNotFound
+from galley.core.projects.models import Kitchen
 from galley.core.runs import closing
 from galley.dialects.datakitchen import render, schemas
 from galley.dialects.datakitchen.answers import ok
@@ -21,6 +23,7 @@ from galley.wire.session import CallRoute, SessionDep
 
 router = APIRouter(prefix="/kitchen", route_class=CallRoute)
 
+DIALECT = "datakitchen"
 UpdateBody = Annotated[schemas.KitchenUpdate, Body()]
 
 
@@ -28,7 +31,9 @@ UpdateBody = Annotated[schemas.KitchenUpdate, Body()]
 def list_kitchens(caller: CallerDep, session: SessionDep, services: ServicesDep) -> Response:
     """Every kitchen of the account, closed ones too."""
     rows = projects.list_kitchens(session, caller)
-    return ok({"kitchens": [render.kitchen(row, services.account) for row in rows]})
+    kept = attributes.read_attributes(session, caller, rows, DIALECT)
+    shown = [render.kitchen(row, services.account, kept.get(row.id)) for row in rows]
+    return ok({"kitchens": shown})
 
 
 @router.put("/create/{parent}/{name}", operation_id="kitchen-create")
@@ -89,7 +94,7 @@ def get_settings(
     kitchen: str, caller: CallerDep, session: SessionDep, services: ServicesDep
 ) -> Response:
     """The kitchen itself, not wrapped."""
-    return ok(render.kitchen(projects.get_kitchen(session, caller, kitchen), services.account))
+    return ok(_shown(services, session, caller, projects.get_kitchen(session, caller, kitchen)))
 
 
 @router.put("/settings/{kitchen}", operation_id="kitchen-settings-put")
@@ -119,7 +124,12 @@ def get_kitchen(
 ) -> Response:
     """One kitchen."""
     row = projects.get_kitchen(session, caller, kitchen)
-    return ok({"kitchen": render.kitchen(row, services.account)})
+    return ok({"kitchen": _shown(services, session, caller, row)})
+
+
+def _shown(services: ServicesDep, session: Session, caller: Caller, row: Kitchen) -> dict[str, Any]:
+    kept = attributes.read_attributes(session, caller, [row], DIALECT)
+    return render.kitchen(row, services.account, kept.get(row.id))
 
 
 def _update(
@@ -143,6 +153,8 @@ def _update(
         recipes=document.recipes,
     )
     row = projects.update_kitchen(session, caller, kitchen, changes=changes, clock=services.clock)
+    kept = document.vendor_only()
+    attributes.keep_attributes(session, caller, row, DIALECT, kept, clock=services.clock)
     _refuse_other_than(render.kitchen(row, services.account), document.model_extra or {})
 
 

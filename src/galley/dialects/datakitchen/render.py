@@ -1,5 +1,6 @@
 """From Galley's views to the vendor's JSON. Pure functions: no database, no request, no clock."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -37,8 +38,13 @@ def user(login: str, name: str, roles: frozenset[str], account: Account) -> dict
     }
 
 
-def kitchen(row: Kitchen, account: Account) -> dict[str, Any]:
-    """The kitchen object, all keys. The root is its own parent; an orphan's parent is null."""
+def kitchen(
+    row: Kitchen, account: Account, kept: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The kitchen object, all keys. The root is its own parent; an orphan's parent is null.
+
+    `kept` are the keys that only clients of this API know.
+    """
     alerts = {name: row.alerts.get(event) or None for event, name in ALERT_NAME.items()}
     return {
         "name": row.name,
@@ -66,6 +72,7 @@ def kitchen(row: Kitchen, account: Account) -> dict[str, Any]:
         "_created": None,
         "_finished": False,
         "_hid": row.uid,
+        **(kept or {}),
     }
 
 

@@ -30,6 +30,13 @@ def _object_from_text(value: Any) -> Any:
     return value
 
 
+def _structure_from_text(value: Any) -> Any:
+    """A form sends an object or a list as its JSON text; other values are left as they are."""
+    if isinstance(value, str) and value.lstrip()[:1] in {"{", "["}:
+        return _json_inside(value, "an object or a list, as JSON")
+    return value
+
+
 def _json_inside(text: str, what: str) -> Any:
     """The document of a JSON text that stands in a body; it is held to what bodies are."""
     try:
@@ -80,6 +87,20 @@ class KitchenDocument(Body):
     recipes: list[str] | None = None
     restrict_recipes: bool | None = Field(default=None, validation_alias="restrict-recipes")
     settings: dict[str, Any] | None = None
+    mesos_constraint: bool | None = Field(default=None, validation_alias="mesos-constraint")
+    mesos_group: str | None = Field(default=None, validation_alias="mesos-group", max_length=10_000)
+    wizard_status: dict[str, Any] | None = Field(default=None, validation_alias="wizard-status")
+
+    def vendor_only(self) -> dict[str, Any]:
+        """What the document has of the keys that mean nothing to Galley, by the vendor's names."""
+        given = {
+            "mesos-constraint": self.mesos_constraint,
+            "mesos-group": self.mesos_group,
+            "wizard-status": self.wizard_status,
+        }
+        return {
+            key: v for key, v in given.items() if key.replace("-", "_") in self.model_fields_set
+        }
 
     @field_validator("overrides", mode="before")
     @classmethod
@@ -266,8 +287,8 @@ class NewOrder(Body):
     """The body of `order/create`, which may be absent altogether."""
 
     parameters: Variables = Field(default_factory=dict)
-    schedule: Annotated[str, Field(max_length=200)] | ScheduleWish | None = None
-    graph: list[list[NodeName] | NodeName] | None = Field(
+    schedule: ScheduleWish | None = None
+    graph: list[list[NodeName]] | None = Field(
         default=None, validation_alias="graph-setting", max_length=20_000
     )
     infrastructure: Variables | None = Field(
@@ -279,7 +300,7 @@ class NewOrder(Body):
         max_length=64,
         validation_alias=AliasChoices("source-date", "date-of-source-data", "source_date"),
     )
-    alerts: dict[str, list[str] | str | None] | list[str] | str | None = Field(
+    alerts: dict[str, list[str]] | None = Field(
         default=None,
         validation_alias=AliasChoices("alerts", "alert-destinations", "alert-destination"),
     )
@@ -288,13 +309,40 @@ class NewOrder(Body):
         default=None, max_length=64, validation_alias="ingredient_owner_order_run"
     )
 
-    @field_validator("schedule", "graph", mode="before")
+    @field_validator("schedule", mode="before")
     @classmethod
-    def _from_form(cls, value: Any) -> Any:
-        """A form sends an object or a list as its JSON text."""
-        if isinstance(value, str) and value.lstrip()[:1] in {"{", "["}:
-            return _json_inside(value, "an object or a list, as JSON")
-        return value
+    def _schedule_of(cls, value: Any) -> Any:
+        """A text is a recurrence; nothing at all leaves the variation's own."""
+        value = _structure_from_text(value)
+        if isinstance(value, str):
+            return {"recurrence": value} if value.strip() else None
+        if value is None or isinstance(value, dict):
+            return value
+        raise ValueError(
+            "write now, a cron line such as 0 6 * * *, or an object with recurrence, zone, start"
+            " and end"
+        )
+
+    @field_validator("graph", mode="before")
+    @classmethod
+    def _edges_of(cls, value: Any) -> Any:
+        """A node may stand without its list."""
+        value = _structure_from_text(value)
+        if not isinstance(value, list):
+            return value
+        return [[edge] if isinstance(edge, str) else edge for edge in value]
+
+    @field_validator("alerts", mode="before")
+    @classmethod
+    def _alerts_by_event(cls, value: Any) -> Any:
+        """Destinations by Galley's event names; a bare list, or one address, is for every event."""
+        value = _structure_from_text(value)
+        if value is None:
+            return None
+        try:
+            return alerts_of(value)
+        except Invalid as error:
+            raise ValueError(str(error)) from error
 
     @field_validator("source_date")
     @classmethod
@@ -309,25 +357,13 @@ class NewOrder(Body):
 
     def schedule_spec(self) -> ScheduleSpec | None:
         """The schedule wished for; None where the variation's own applies."""
-        if self.schedule is None:
-            return None
-        if isinstance(self.schedule, ScheduleWish):
-            return self.schedule.spec()
-        text = self.schedule.strip()
-        if not text:
-            return None
-        return ScheduleSpec() if text == "now" else ScheduleSpec(cron=text)
-
-    def alert_addresses(self) -> dict[str, list[str]] | None:
-        """The destinations by Galley's event names; a bare list is for every event."""
-        return None if self.alerts is None else alerts_of(self.alerts)
+        return None if self.schedule is None else self.schedule.spec()
 
     def nodes(self) -> tuple[str, ...] | None:
         """The nodes of the wished graph, each once, in the order in which they stand."""
         if self.graph is None:
             return None
-        flat = (n for edge in self.graph for n in ([edge] if isinstance(edge, str) else edge))
-        return tuple(dict.fromkeys(flat))
+        return tuple(dict.fromkeys(node for edge in self.graph for node in edge))
 
 
 class StatusQuery(Body):

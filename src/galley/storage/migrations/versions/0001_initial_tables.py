@@ -259,6 +259,14 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_run_order_state"), ["state"], unique=False)
 
     op.create_table(
+        "dialect_attribute",
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("dialect", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("owner", "dialect", "name", name=op.f("pk_dialect_attribute")),
+    )
+    op.create_table(
         "secret",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("scope", sa.Text(), nullable=False),
