@@ -22,6 +22,7 @@ from galley.core.recipes.faults import SourceFault
 from galley.core.recipes.templates import TEMPLATES
 from galley.core.runs.plan import CompiledSource
 from galley.core.runs.ports import CompileRequest
+from galley.engine import landlock
 
 _HEADER = struct.Struct(">I")
 _DIE_WITH_PARENT = 1
@@ -76,6 +77,7 @@ def serve(control: int) -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _warm_up()
+    wall = landlock.ReadOnly(_pythons_own())
     gc.collect()
     gc.freeze()
     with socket.socket(fileno=control) as link:
@@ -85,7 +87,7 @@ def serve(control: int) -> NoReturn:
             if not message:
                 sys.exit(0)
             if len(fds) == _FDS:
-                _fork(link, fds[0], fds[1])
+                _fork(link, fds[0], fds[1], wall)
             for fd in fds:
                 os.close(fd)
 
@@ -109,23 +111,33 @@ def _warm_up() -> None:
         msgspec.msgpack.encode(CompileAnswer(compiled=compiled))
 
 
-def _fork(control: socket.socket, connection: int, progress: int) -> None:
+def _pythons_own() -> list[str]:
+    """Where modules and the tables of time zones lie: all that is read here.
+
+    Not all of `sys.path`: that may begin with the folder in which the server was started.
+    """
+    galley = os.path.dirname(compiling.__file__).partition("/core/")[0]  # noqa: PTH120
+    return ["/usr", "/lib", "/lib64", "/etc/localtime", sys.prefix, sys.base_prefix, galley]
+
+
+def _fork(control: socket.socket, connection: int, progress: int, wall: landlock.ReadOnly) -> None:
     if os.fork() == 0:
         code = 1
         try:
             control.close()
-            _answer_one(socket.socket(fileno=os.dup(connection)), progress)
+            _answer_one(socket.socket(fileno=os.dup(connection)), progress, wall)
             code = 0
         finally:
             os._exit(code)
 
 
-def _answer_one(link: socket.socket, progress: int) -> None:
+def _answer_one(link: socket.socket, progress: int, wall: landlock.ReadOnly) -> None:
     _die_with_parent()
     link.sendall(_HEADER.pack(os.getpid()))
     order = msgspec.msgpack.decode(_receive(link), type=CompileOrder)
     watch = _Progress(progress)
     _set_limits(order.limit, watch)
+    wall.put_up()
     templating.watch_files(watch.tell)
     try:
         answer = _carry_out(order)
