@@ -177,7 +177,7 @@ def _wish(
         only_steps=nodes,
         infrastructure=wanted.infrastructure,
         source_date=wanted.source_date,
-        alerts=wanted.alert_addresses(),
+        alerts=wanted.alerts,
         priority=wanted.priority,
     )
 

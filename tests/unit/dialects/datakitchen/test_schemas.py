@@ -1,12 +1,14 @@
 from datetime import UTC, datetime
 
 import pytest
+from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from galley.core.errors import Invalid
 from galley.core.runs.plan import ScheduleSpec
 from galley.core.runs.schedule import next_due
 from galley.dialects.datakitchen import schemas
+from galley.wire.errors import describe_validation
 
 
 def order(**body):
@@ -15,7 +17,7 @@ def order(**body):
 
 def test_an_order_without_a_body_leaves_everything_to_the_variation():
     wish = order()
-    assert (wish.parameters, wish.schedule_spec(), wish.nodes(), wish.alert_addresses()) == (
+    assert (wish.parameters, wish.schedule_spec(), wish.nodes(), wish.alerts) == (
         {}, None, None, None
     )  # fmt: skip
 
@@ -102,14 +104,33 @@ def test_the_date_of_source_data_has_three_names(name):
 
 
 def test_alerts_are_for_all_events_or_for_named_ones():
-    everywhere = order(alerts="ops@x.org").alert_addresses()
+    everywhere = order(alerts="ops@x.org").alerts
     events = ["start", "warning", "over_duration", "success", "failure"]
     assert everywhere == {event: ["ops@x.org"] for event in events}
-    assert order(**{"alert-destinations": {"orderrunError": ["a@x.org"]}}).alert_addresses() == {
+    assert order(**{"alert-destinations": {"orderrunError": ["a@x.org"]}}).alerts == {
         "failure": ["a@x.org"]
     }
-    with pytest.raises(Invalid, match="no alert 'boom'"):
-        order(alerts={"boom": ["a"]}).alert_addresses()
+    with pytest.raises(ValidationError, match="no alert 'boom'"):
+        order(alerts={"boom": ["a"]})
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        ({"schedule": 5}, "schedule: write now, a cron line such as 0 6 * * *, or an object"),
+        ({"schedule": []}, "schedule: write now, a cron line such as 0 6 * * *, or an object"),
+        ({"schedule": {"start": 10**30}}, "schedule.start: must be ISO 8601"),
+        ({"schedule": {"cron": 5}}, "schedule.cron: Input should be a valid string"),
+        ({"graph-setting": [["a"], 5]}, "graph-setting.1: Input should be a valid list"),
+        ({"alerts": {"orderrunError": [5]}}, "alerts: Alert orderrunError: its destinations must"),
+        ({"alerts": 5}, "alerts: alerts must be an object of events, or a list of addresses."),
+    ],
+)
+def test_faults_name_their_place_in_the_clients_words(sent, told):
+    with pytest.raises(ValidationError) as caught:
+        order(**sent)
+    faults = [{**fault, "loc": ("body", *fault["loc"])} for fault in caught.value.errors()]
+    assert describe_validation(RequestValidationError(faults)).startswith(told)
 
 
 def test_a_graph_names_its_nodes_once():
