@@ -277,6 +277,18 @@ class Settings(BaseSettings):
             raise ValueError("tls_cert and tls_key belong together: give both or neither.")
         return self
 
+    @model_validator(mode="after")
+    def _check_roots(self) -> "Settings":
+        data = self.data.resolve()
+        for root in (folder.resolve() for folder in self.roots):
+            is_open = root.is_relative_to(data) and not root.is_relative_to(data / "files")
+            if is_open or data.is_relative_to(root):
+                raise ValueError(
+                    f"roots: {root} would open Galley's own data ({data}) to recipes; name folders"
+                    " outside it. DATA/files is open to them anyway."
+                )
+        return self
+
     @property
     def database_file(self) -> Path:
         """The file of the database, where no other is named."""

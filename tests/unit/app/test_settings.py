@@ -79,8 +79,14 @@ def test_what_cannot_be_is_refused(tmp_path: Path, name: str, value: object, hin
 
 
 def test_roots_that_are_not_there_are_known(tmp_path: Path) -> None:
-    settings = Settings(data=tmp_path, roots=(tmp_path, tmp_path / "none"))
-    assert settings.missing_roots == (tmp_path / "none",)
+    settings = Settings(data=tmp_path / "data", roots=(tmp_path / "data/files", tmp_path / "none"))
+    assert settings.missing_roots == (tmp_path / "data/files", tmp_path / "none")
+
+
+@pytest.mark.parametrize("root", ["", "data", "data/git", "data/../data/blobs", "data/filesystem"])
+def test_no_root_opens_the_data_folder(tmp_path: Path, root: str) -> None:
+    with pytest.raises(ValidationError, match="would open Galley's own data"):
+        Settings(data=tmp_path / "data", roots=(tmp_path / root,))
     assert Settings(data=tmp_path, smtp_sender="Galley <g@example.org>").smtp_sender
 
 

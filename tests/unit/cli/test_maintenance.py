@@ -374,7 +374,8 @@ def test_alerts_that_go_nowhere_are_told(
 def test_a_root_that_is_not_there_is_told(
     installation: Installation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("GALLEY_ROOTS", f"{tmp_path},{tmp_path}/none")
+    (tmp_path / "some").mkdir()
+    monkeypatch.setenv("GALLEY_ROOTS", f"{tmp_path}/some,{tmp_path}/none")
     output = installation.doctor().output
     assert f"note   roots       {tmp_path}/none of GALLEY_ROOTS is not there" in output
     assert output.count("roots") == 1
