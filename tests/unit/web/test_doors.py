@@ -109,6 +109,18 @@ def test_no_page_shows_anything_to_strangers(stranger, page):
         assert stranger.submit(path, token=False).status_code == 401
 
 
+def test_after_a_refusal_the_page_asks_for_the_password_not_the_email(world, stranger):
+    world.add_user()
+
+    def focused(page):
+        return [field for field in page.split("<input") if "autofocus" in field]
+
+    (first,) = focused(stranger.get("/sign-in").text)
+    assert 'name="email"' in first
+    (again,) = focused(stranger.sign_in(password="not the password").text)
+    assert 'name="password"' in again
+
+
 def test_a_wrong_password_and_an_unknown_account_look_alike(world, stranger):
     world.add_user()
     wrong = stranger.sign_in(password="not the password")
