@@ -1,5 +1,9 @@
+import os
+import subprocess
+
 import httpx2
 from playwright.sync_api import expect
+from tests.contract.live import serve
 
 from .conftest import EMAIL, sign_in
 
@@ -23,6 +27,24 @@ def test_from_the_set_up_link_to_the_first_sign_out(fresh_site, page):
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
     sign_in(page, fresh_site.base, password=PASSWORD)
     expect(page.get_by_text("Ada Lovelace")).to_be_visible()
+
+
+def test_the_first_steps_on_the_empty_page_lead_to_a_run(tmp_path, page):
+    with serve(tmp_path / "data") as live:
+        live.add_user(EMAIL, admin=True)
+        sign_in(page, live.base)
+        page.goto(f"{live.base}/runs")
+        lines = page.locator("#first-http").inner_text()
+        page.get_by_role("link", name="token", exact=True).click()
+        page.get_by_label("Name").fill("first")
+        page.get_by_role("button", name="Create").click()
+        lines = lines.replace("ID:SECRET", page.locator("#secret").inner_text())
+        page.goto(f"{live.base}/runs")
+        env = {"PATH": os.environ["PATH"], "NO_PROXY": "127.0.0.1"}
+        done = subprocess.run(["sh", "-ec", lines], env=env, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        row = page.get_by_role("row", name="orders")
+        expect(row).to_contain_text("Succeeded")
 
 
 def test_a_token_made_here_opens_the_api_until_it_is_revoked(site, ada):

@@ -111,12 +111,19 @@ def test_a_lost_connection_misses_nothing(site, page):
     expect(page.locator("#live-mark")).to_be_visible()
     cable.cut()
     expect(page.locator("#live-mark")).to_be_hidden()
+    note = page.get_by_text("Connection lost, trying again.")
+    expect(note).to_be_visible(timeout=2500)
+    counted = page.locator("#run-head [data-since]")
+    frozen = counted.inner_text()
+    page.wait_for_timeout(1500)
+    assert counted.inner_text() == frozen
     site.gate("dropped").write_text("")
     until(lambda: "the gate is open" in whole_log(site, page, run), what="the last line")
     assert "the gate is open" not in log.inner_text()
     cable.mend()
     expect(log).to_contain_text("the gate is open")
     expect(page.locator("#run-head")).to_contain_text("Succeeded")
+    expect(note).to_be_hidden()
     for line in ("the gate is shut", "the gate is open"):
         assert log.inner_text().count(line) == 1
     cable.close()

@@ -14,6 +14,7 @@ from galley.web.present import cut_text, elapsed_s, plain_text
 
 GRAPH_STEPS = 250
 STEPS_PER_PAGE = 200
+_FIT_FROM, _FIT_TO = 1060, 1460  # the style sheet shrinks to no less than the former
 _TITLE_LIMIT = 22
 _BAR_UNITS = 1000.0
 _BAR_LEAST = 4.0
@@ -88,6 +89,11 @@ class Picture:
     height: float
     nodes: tuple[Node, ...]
     edges: tuple[tuple[graph.Edge, bool], ...]
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it is a little wider than a page, and better shrunk to it than cut off."""
+        return _FIT_FROM < self.width <= _FIT_TO
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,13 @@ def following(
     return Tail(tuple(wanted), reached, is_cut=False)
 
 
+def first_error(lines: Sequence[LogLine], step_key: str) -> int | None:
+    """Where the first error stands: one of this step if it has any, for others were overcome."""
+    errors = [index for index, line in enumerate(lines) if line.level == "error"]
+    own = [index for index in errors if lines[index].step_key == step_key]
+    return next(iter(own or errors), None)
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size

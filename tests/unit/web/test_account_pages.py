@@ -56,6 +56,20 @@ def test_a_revoked_token_is_refused_at_once(world, ada):
         )
 
 
+def test_tokens_that_ended_are_folded_out_of_the_way_of_those_that_work(world, ada):
+    make(ada, name="early")
+    path = re.search(r'action="(/account/tokens/\d+/revoke)"', ada.get("/account/tokens").text)[1]
+    ada.submit(path)
+    assert "No tokens that work" in ada.get("/account/tokens").text
+    make(ada, name="second")
+    page = ada.get("/account/tokens").text
+    active, folded = page.split('<details class="fold">')
+    assert "second" in active
+    assert "early" not in active
+    assert "Revoked, replaced and expired (1)" in folded
+    assert "early" in folded
+
+
 def test_an_expired_token_shows_as_such(world, ada):
     make(ada, days="7")
     world.clock.advance(timedelta(hours=7).total_seconds())

@@ -110,3 +110,10 @@ def test_a_run_that_has_not_started_has_no_duration():
     page = compose(detail, samples.NOW)
     assert page.duration_s is None
     assert all(row.bar is None for row in page.steps)
+
+
+def test_a_picture_a_little_wider_than_a_page_is_shrunk_to_it_and_no_other():
+    page = compose(samples.run_detail(RunState.RUNNING), samples.NOW)
+    sizes = {500: False, 1390: True, 5000: False}
+    for width, is_fitted in sizes.items():
+        assert dataclasses.replace(page.picture, width=width).is_fitted is is_fitted

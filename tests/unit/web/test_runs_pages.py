@@ -57,7 +57,11 @@ def run(world):
 def test_an_empty_list_teaches_how_to_order(ada):
     page = ada.get("/runs").text
     assert "No runs yet" in page
-    assert "http://127.0.0.1:8080/v2/order/create/" in page
+    assert "galley connect dk --url http://127.0.0.1:8080 --user ada@example.org" in page
+    for step in ("kitchen-create -p master", "recipe-create -k sprint1", "order-run -y"):
+        assert f"dk {step}" in page
+    assert "http://127.0.0.1:8080/v2/order/create/sprint1/orders/variation1" in page
+    assert page.count("data-copy=") == 3
 
 
 def test_the_list_shows_runs_newest_first_in_pages(world, ada):
@@ -415,3 +419,23 @@ def test_a_run_outlives_its_kitchen_for_administrators(world, ada):
         bob.sign_in("bob@example.org")
         assert uuid not in bob.get("/runs").text
         assert bob.get(f"/runs/{uuid}").status_code == 404
+
+
+def test_the_log_of_a_failed_run_marks_the_line_of_the_step_that_failed(world, ada):
+    world.add_kitchen("production")
+    detail = samples.run_detail(RunState.FAILED)
+    world.add_run(detail)
+    place = f"/runs/{detail.run.uuid}"
+    assert "first-error" not in ada.get(place).text
+    overcome, failed = (
+        next(s.attempts[0].id for s in detail.steps if s.key == key)
+        for key in ("load_flights", "gate_quality")
+    )
+    world.write_log(detail.run.id, overcome, ["2026-11-23T22:58:00.000000Z E tried again"])
+    assert '<div class="ll lv-error" id="first-error">' in ada.get(place).text
+    world.write_log(detail.run.id, failed, ["2026-11-23T22:58:01.000000Z E the null rate"])
+    page = ada.get(place).text
+    assert page.count('id="first-error"') == 1
+    marked = page.split('id="first-error"')[1].split("</div>")[0]
+    assert "the null rate" in marked
+    assert 'href="#first-error"' in page

@@ -71,6 +71,11 @@ class TokenRow:
     last_ip: str | None
     expires_at: datetime | None
 
+    @property
+    def is_active(self) -> bool:
+        """Whether it still opens anything."""
+        return self.tone == "good"
+
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:

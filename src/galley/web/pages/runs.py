@@ -17,6 +17,7 @@ from galley.core.runs.states import RunState
 from galley.core.runs.views import RunFilter, RunView
 from galley.kit.pages import PageRequest
 from galley.web import tail
+from galley.web.firststeps import FirstSteps, first_steps
 from galley.web.present import look_of
 from galley.web.runpage import RunPage, compose
 from galley.web.visit import Visit
@@ -67,6 +68,8 @@ class LogPart:
     step: str
     level: str
     tail: tail.Tail
+    first_error: int | None
+    """Which of the lines tells first of what failed, if one does."""
 
 
 def list_runs(visit: Visit, session: Session) -> Response:
@@ -89,7 +92,7 @@ def list_runs(visit: Visit, session: Session) -> Response:
         last=last,
         newer=replace(wanted, page=wanted.page - 1).link if wanted.page > 1 else None,
         older=replace(wanted, page=wanted.page + 1).link if last < page.total else None,
-        order_example=_order_example(visit),
+        first_steps=None if page.total else _first_steps(visit),
     )
 
 
@@ -179,7 +182,9 @@ def _resumed_from(visit: Visit, session: Session, run: RunView) -> str | None:
 def _log_part(visit: Visit, page: RunPage) -> LogPart:
     step, level = log_choice(visit.query)
     files = tail.log_files(visit.services.logs, page.detail, step or None)
-    return LogPart(step, level, tail.newest(files, tail.LEVELS[level]))
+    shown = tail.newest(files, tail.LEVELS[level])
+    failed = page.first_failure.key if page.first_failure else ""
+    return LogPart(step, level, shown, tail.first_error(shown.lines, failed))
 
 
 def log_choice(query: Mapping[str, str]) -> tuple[str, str]:
@@ -197,10 +202,6 @@ def _page_number(text: str) -> int:
     return min(max(1, int(text)), _PAGES) if text.isascii() and text.isdigit() else 1
 
 
-def _order_example(visit: Visit) -> str:
+def _first_steps(visit: Visit) -> FirstSteps:
     base = visit.external_url or str(visit.request.base_url)
-    return (
-        f"curl -u ID:SECRET -X PUT {base.rstrip('/')}"
-        "/v2/order/create/KITCHEN/RECIPE/VARIATION "
-        "-H 'Content-Type: application/json' -d '{\"schedule\": \"now\"}'"
-    )
+    return first_steps(base.rstrip("/"), projects.ROOT, visit.caller.login or "you@example.org")

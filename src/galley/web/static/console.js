@@ -16,7 +16,9 @@ function durationText(seconds) {
 
 // Durations of what is running count on. The server's clock decides, not this machine's.
 let serverAheadMs = 0;
+let isLost = false;
 function tick() {
+  if (isLost) return;
   const now = Date.now() + serverAheadMs;
   for (const element of document.querySelectorAll("[data-since]")) {
     const seconds = Math.max(0, (now - Date.parse(element.dataset.since)) / 1000);
@@ -58,6 +60,36 @@ function logBox() {
   };
 }
 
+// While the server does not answer, the page says so and stands still: it does not know any more.
+const LOST_GRACE_MS = 1000;
+function lossNote() {
+  const note = document.getElementById("lost-note");
+  let planned = 0;
+  let heardAt = "";
+  const show = (text) => {
+    isLost = text !== "";
+    document.body.classList.toggle("is-lost", isLost);
+    if (!note) return;
+    note.textContent = text;
+    note.hidden = !isLost;
+  };
+  return {
+    heard() {
+      clearTimeout(planned);
+      heardAt = new Date(Date.now() + serverAheadMs).toISOString().slice(11, 19);
+      if (isLost) show("");
+    },
+    lost(isForGood) {
+      const since = heardAt && ` This page shows what was at ${heardAt}.`;
+      clearTimeout(planned);
+      planned = setTimeout(show, isLost || isForGood ? 0 : LOST_GRACE_MS, isForGood
+        ? `Live updates have stopped. Load the page again to go on.${since}`
+        : `Connection lost, trying again.${since}`);
+    },
+    done() { clearTimeout(planned); show(""); },
+  };
+}
+
 function listen() {
   const element = document.querySelector("[data-live]");
   if (!element) return;
@@ -67,25 +99,34 @@ function listen() {
   const address = new URL(element.dataset.live, location.href);
   const cursor = document.getElementById("log-lines")?.dataset.cursor;
   if (cursor) address.searchParams.set("after", cursor);
+  const loss = lossNote();
   const source = new EventSource(address);
   source.addEventListener("hello", (event) => {
     serverAheadMs = Date.parse(event.data) - Date.now();
+    loss.heard();
     if (mark()) mark().hidden = false;
   });
   source.addEventListener("change", refresh);
   source.addEventListener("log", (event) => addLines?.(event.data));
   source.addEventListener("end", () => {
     source.close();
+    loss.done();
     refresh();
     if (mark()) mark().hidden = true;
   });
-  source.addEventListener("error", () => { if (mark()) mark().hidden = true; });
+  source.addEventListener("error", () => {
+    if (mark()) mark().hidden = true;
+    loss.lost(source.readyState === EventSource.CLOSED);
+  });
   document.addEventListener("htmx:after:swap", () => {
     if (mark()) mark().hidden = source.readyState !== EventSource.OPEN;
     const title = document.querySelector("[data-title]")?.dataset.title;
     if (title) document.title = `${title} \u00b7 Galley`;
   });
-  addEventListener("pagehide", () => source.close());
+  addEventListener("pagehide", () => {
+    source.close();
+    loss.done();
+  });
 }
 
 function filterLogAtOnce() {
@@ -97,12 +138,30 @@ function filterLogAtOnce() {
 
 function copyButtons() {
   if (!navigator.clipboard) return;
-  for (const button of document.querySelectorAll("[data-copy]")) {
-    button.hidden = false;
-    button.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
-      button.textContent = "Copied";
-    });
+  document.documentElement.classList.add("can-copy");
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) return;
+    await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+  });
+}
+
+// The log of a run that failed opens where it went wrong, not at its peaceful beginning.
+function openLog() {
+  const box = document.getElementById("log-lines");
+  if (box?.dataset.open !== "bad" || location.hash === "#first-error") return;
+  const line = document.getElementById("first-error");
+  const middle = line && line.offsetTop - box.offsetTop - box.clientHeight / 3;
+  box.scrollTop = line ? middle : box.scrollHeight;
+}
+
+// What is wider than its place fades out at that side.
+function markWide() {
+  for (const box of document.querySelectorAll(".graph-scroll, .table-scroll")) {
+    box.classList.toggle("more-before", box.scrollLeft > 2);
+    box.classList.toggle("more-after", box.scrollWidth - box.clientWidth - box.scrollLeft > 2);
   }
 }
 
@@ -117,7 +176,12 @@ function closeQuestions(event) {
 }
 
 listen();
+openLog();
 filterLogAtOnce();
+markWide();
+addEventListener("resize", markWide);
+document.addEventListener("scroll", markWide, { capture: true, passive: true });
+document.addEventListener("htmx:after:swap", markWide);
 copyButtons();
 setInterval(tick, 1000);
 document.addEventListener("keydown", closeQuestions);
