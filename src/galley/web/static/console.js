@@ -65,7 +65,7 @@ const LOST_GRACE_MS = 1000;
 function lossNote() {
   const note = document.getElementById("lost-note");
   let planned = 0;
-  let heardAt = "";
+  let lostAt = "";
   const show = (text) => {
     isLost = text !== "";
     document.body.classList.toggle("is-lost", isLost);
@@ -76,11 +76,12 @@ function lossNote() {
   return {
     heard() {
       clearTimeout(planned);
-      heardAt = new Date(Date.now() + serverAheadMs).toISOString().slice(11, 19);
+      lostAt = "";
       if (isLost) show("");
     },
     lost(isForGood) {
-      const since = heardAt && ` This page shows what was at ${heardAt}.`;
+      lostAt ||= new Date(Date.now() + serverAheadMs).toISOString().slice(11, 19);
+      const since = ` This page shows what was at ${lostAt}.`;
       clearTimeout(planned);
       planned = setTimeout(show, isLost || isForGood ? 0 : LOST_GRACE_MS, isForGood
         ? `Live updates have stopped. Load the page again to go on.${since}`
