@@ -51,7 +51,8 @@ class StepRow:
     @property
     def is_reused(self) -> bool:
         """Whether its result was taken over from the run that this one resumes."""
-        return bool(self.step.attempts) and self.step.attempts[0].reused_from is not None
+        has_result = self.step.state is StepState.SUCCEEDED
+        return has_result and any(a.reused_from is not None for a in self.step.attempts[:1])
 
 
 @dataclass(frozen=True, slots=True)
