@@ -17,7 +17,7 @@ from galley.core.runs import operations as runs
 from galley.core.runs import reading
 from galley.core.runs.plan import ScheduleSpec
 from galley.core.runs.views import OrderFilter, OrderView, OrderWish, RunFilter, RunView
-from galley.dialects.datakitchen import render, schemas
+from galley.dialects.datakitchen import orderschemas, render, schemas
 from galley.dialects.datakitchen.answers import merged, ok
 from galley.dialects.datakitchen.auth import CallerDep
 from galley.dialects.datakitchen.patterns import search_pattern
@@ -50,7 +50,7 @@ def create_graph_order(
     caller: CallerDep,
     services: ServicesDep,
     write: WriteDep,
-    wanted: Annotated[schemas.NewOrder, Body(default_factory=schemas.NewOrder)],
+    wanted: Annotated[orderschemas.NewOrder, Body(default_factory=orderschemas.NewOrder)],
 ) -> Response:
     """Run only the named nodes, now unless a schedule is given."""
     nodes = wanted.nodes()
@@ -72,7 +72,7 @@ def create_node_order(
     caller: CallerDep,
     services: ServicesDep,
     write: WriteDep,
-    wanted: Annotated[schemas.NewOrder, Body(default_factory=schemas.NewOrder)],
+    wanted: Annotated[orderschemas.NewOrder, Body(default_factory=orderschemas.NewOrder)],
 ) -> Response:
     """The older way to run one node."""
     wish = _wish(kitchen, recipe, variation, wanted, nodes=(node,))
@@ -88,7 +88,7 @@ def create_order(
     caller: CallerDep,
     services: ServicesDep,
     write: WriteDep,
-    wanted: Annotated[schemas.NewOrder, Body(default_factory=schemas.NewOrder)],
+    wanted: Annotated[orderschemas.NewOrder, Body(default_factory=orderschemas.NewOrder)],
 ) -> Response:
     """Order a variation; without a schedule in the body its own applies."""
     wish = _wish(kitchen, recipe, variation, wanted, nodes=wanted.nodes())
@@ -160,7 +160,7 @@ def _wish(
     kitchen: str,
     recipe: str,
     variation: str,
-    wanted: schemas.NewOrder,
+    wanted: orderschemas.NewOrder,
     *,
     nodes: tuple[str, ...] | None,
 ) -> OrderWish:
@@ -183,7 +183,11 @@ def _wish(
 
 
 def _place(
-    services: ServicesDep, write: Write, caller: Caller, wish: OrderWish, wanted: schemas.NewOrder
+    services: ServicesDep,
+    write: Write,
+    caller: Caller,
+    wish: OrderWish,
+    wanted: orderschemas.NewOrder,
 ) -> Response:
     """Place the order; the answer leaves after the commit and before the work."""
     if wanted.owner_run is not None:

@@ -7,12 +7,12 @@ from pydantic import ValidationError
 from galley.core.errors import Invalid
 from galley.core.runs.plan import ScheduleSpec
 from galley.core.runs.schedule import next_due
-from galley.dialects.datakitchen import schemas
+from galley.dialects.datakitchen import orderschemas, schemas
 from galley.wire.errors import describe_validation
 
 
 def order(**body):
-    return schemas.NewOrder.model_validate(body)
+    return orderschemas.NewOrder.model_validate(body)
 
 
 def test_an_order_without_a_body_leaves_everything_to_the_variation():
