@@ -9,7 +9,7 @@ export UV_PYTHON_DOWNLOADS := never
 export NO_MKDOCS_2_WARNING := 1
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 
-.PHONY: help install dev demo test check full bench chaos fuzz docs parity lock system clean
+.PHONY: help install dev demo test check full bench chaos simulate fuzz bench-runs docs parity lock system clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,14 +53,20 @@ check: dev ## lint, strict types, import contracts, docs without warnings
 test: dev system check ## everything CI runs
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not slow"
 
-full: dev system check ## test, and the long chaos, fuzz and client matrices
-	GALLEY_FUZZ_CALLS=50000 $(BIN)/pytest -n $(WORKERS) --dist loadgroup --timeout 5400
+full: dev system check ## test, and the long chaos, fuzz, simulator and client matrices
+	GALLEY_FUZZ_CALLS=50000 GALLEY_CHAOS_KILLS=200 GALLEY_SIM_SEEDS=5000 $(BIN)/pytest -n $(WORKERS) --dist loadgroup --timeout 5400
 
 chaos: dev ## kill the server again and again under load (KILLS=500, SEED=...)
-	GALLEY_CHAOS_KILLS=$(or $(KILLS),500) $(BIN)/pytest tests/chaos -p no:randomly --timeout 5400 -q
+	GALLEY_CHAOS_KILLS=$(or $(KILLS),500) $(if $(SEED),GALLEY_CHAOS_SEED=$(SEED)) $(BIN)/pytest tests/chaos -p no:randomly --timeout 5400 -q
+
+simulate: dev ## live through seeded worlds of losses and crashes (SEEDS=100000, SEED=...)
+	GALLEY_SIM_SEEDS=$(or $(SEEDS),100000) $(if $(SEED),GALLEY_SIM_SEED=$(SEED)) $(BIN)/pytest tests/simulation -n $(WORKERS) --timeout 20000 -q
+
+bench-runs: dev ## runs over HTTP: one step, a chain, a fan, 200 orders at once, on both databases
+	$(BIN)/python benchmarks/runs.py
 
 fuzz: dev ## walk every operation with hostile and valid input (CALLS=50000, SEED=...)
-	GALLEY_FUZZ_CALLS=$(or $(CALLS),50000) $(BIN)/pytest tests/fuzz --timeout 5400 -q
+	GALLEY_FUZZ_CALLS=$(or $(CALLS),50000) $(if $(SEED),GALLEY_FUZZ_SEED=$(SEED)) $(BIN)/pytest tests/fuzz --timeout 5400 -q
 
 bench: install ## CPU per step of the executor and of the ledger
 	$(BIN)/python benchmarks/executor.py

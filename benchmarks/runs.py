@@ -50,7 +50,7 @@ def burst(server: Served) -> dict[str, float]:
         client = server.client()
         placed = [client.order("five") for _ in range(share)]
         for order in placed:
-            client.finish(order, look_s=0.02)
+            client.finish(order, look_s=0.1)
 
     threads = [threading.Thread(target=work, args=(ORDERS // CLIENTS,)) for _ in range(CLIENTS)]
     spent, began = server.cpu_s(), time.perf_counter()

@@ -24,7 +24,7 @@ from galley.storage.db import Database
 
 KILLS = int(os.environ.get("GALLEY_CHAOS_KILLS", "20"))
 SEED = int(os.environ.get("GALLEY_CHAOS_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(max(600, KILLS * 10))
 USER = "ann@example.org"
 FINAL = ("succeeded", "failed", "canceled")
 
