@@ -82,6 +82,7 @@ class Life:
         self.world.later(1.0, self._fire)
         self.world.run(STORM_S)
         self.world.chances = Chances()
+        self.world.run(STORM_S + 10.0)  # the server is up again
         for order in self.accepted.values():
             if order.run_id is not None:
                 self.world.send(msg.PauseRun(order.run_id, paused=False))
@@ -137,8 +138,10 @@ class Life:
         """The scheduler looks; sometimes it was away for minutes."""
         if self.schedules:
             with suppress(Unavailable):  # its thread tries again, too
-                self.scheduler.fire_due()
-        quiet_s = 400.0 if self.random.random() < 0.02 else self.random.uniform(5, 40)
+                while self.scheduler.fire_due():
+                    pass
+        is_away = self.random.random() < 0.02 and self.clock.monotonic() < STORM_S
+        quiet_s = 400.0 if is_away else self.random.uniform(5, 40)
         self.world.later(quiet_s, self._fire)
 
     def fire_schedule(self, _desk: Any, _caller: Any, order: Any, due: datetime) -> None:

@@ -22,7 +22,7 @@ from galley.core.runs.commands import Commands
 from galley.core.runs.dispatch import Dispatcher
 from galley.core.runs.live import LiveRun, LiveStep
 from galley.core.runs.plan import Plan
-from galley.core.runs.states import StepState
+from galley.core.runs.states import RUN_FINAL, StepState
 from galley.core.runs.turn import Ids, Turn
 from galley.kit.failpoints import failpoint
 
@@ -57,8 +57,8 @@ class Ledger:
 
     @property
     def live_runs(self) -> Sequence[LiveRun]:
-        """The runs under way, oldest first."""
-        return list(self._runs.values())
+        """The runs under way, oldest first; one that has ended in this very batch is not."""
+        return [run for run in self._runs.values() if run.state not in RUN_FINAL]
 
     def load(self, connection: Connection) -> list[tuple[LiveRun, LiveStep]]:
         """Read the runs under way; gives back the steps whose attempts need adoption."""
@@ -117,11 +117,12 @@ class Ledger:
 
     def find(self, run_id: int) -> LiveRun | None:
         """The run, if it is under way."""
-        return self._runs.get(run_id)
+        run = self._runs.get(run_id)
+        return None if run is None or run.state in RUN_FINAL else run
 
     def of_order(self, order_id: int) -> list[LiveRun]:
         """The order's runs that are under way."""
-        return [run for run in self._runs.values() if run.order_id == order_id]
+        return [run for run in self.live_runs if run.order_id == order_id]
 
     def forget(self, run: LiveRun) -> None:
         """The run is over, or removed: its slots come back as its attempts report."""
@@ -225,7 +226,7 @@ class Ledger:
 
     def _tick(self, turn: Turn, _message: msg.Tick) -> None:
         """Look at the clock: runs that take too long tell somebody, or stop."""
-        for run in list(self._runs.values()):
+        for run in self.live_runs:
             limit_s = run.plan.thresholds.duration_s
             if limit_s is None or run.started_at is None:
                 continue

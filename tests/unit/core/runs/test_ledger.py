@@ -617,3 +617,19 @@ def test_what_follows_a_skipped_failure_runs_after_a_restart_too(bench: LedgerBe
     assert bench.states(again.run_id) == {
         "s0": "succeeded", "s1": "skipped", "s2": "succeeded", "s3": "succeeded"
     }  # fmt: skip
+
+
+def test_a_stop_that_comes_in_the_batch_of_a_run_s_end_changes_nothing(bench: LedgerBench) -> None:
+    made = bench.submit(plan(step("a")))
+    attempt, fence = bench.living["a"].pop()
+    finished = msg.Finished(attempt, fence, Outcome(state="succeeded"))
+    replies = bench.apply(
+        finished,
+        msg.StopRun(made.run_id or 0, "Stopped by ann."),
+        msg.PauseRun(made.run_id or 0, paused=True),
+    )
+    row = bench.run_row(made.run_id)
+    assert (row["state"], row["cancel_reason"], row["paused"]) == ("succeeded", None, False)
+    assert [isinstance(reply, Conflict) for reply in replies] == [False, False, True]
+    told = bench.rows(sa.select(models.events.c.kind).where(models.events.c.kind == "run.finished"))
+    assert len(told) == 1
