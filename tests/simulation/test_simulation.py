@@ -1,6 +1,6 @@
 """Ledger, rules and scheduler under a seeded simulator: losses, crashes, late and doubled reports.
 
-GALLEY_SIM_SEEDS sets how many worlds (500), GALLEY_SIM_SEED replays one; a failure prints it.
+GALLEY_SIM_SEEDS sets how many worlds (2,000), GALLEY_SIM_SEED replays one; a failure prints it.
 """
 
 import os
@@ -32,7 +32,7 @@ from galley.engine.scheduler import Scheduler
 from galley.kit.clock import ManualClock
 from galley.storage.db import Database, metadata
 
-SEEDS = int(os.environ.get("GALLEY_SIM_SEEDS", "500"))
+SEEDS = int(os.environ.get("GALLEY_SIM_SEEDS", "2000"))
 ONLY = os.environ.get("GALLEY_SIM_SEED")
 CHUNKS = 16
 START = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
