@@ -1,15 +1,17 @@
 """What attempts put on the disk together, from outside."""
 
 import os
+import re
 import time
 
 import pytest
 
 from galley.core.runs.plan import Limits
 from galley.engine.executors.local import diskwatch
-from galley.engine.executors.local.diskwatch import changed_bytes
+from galley.engine.executors.local.diskwatch import Mark, added_bytes, mark_of
 
 MIB = 1 << 20
+NOTHING = Mark(0.0, {})
 
 
 @pytest.fixture(autouse=True)
@@ -29,9 +31,10 @@ def test_many_files_of_programs_are_limited_together(make_bench):
     script = "for i in 1 2 3 4 5 6; do head -c 1000000 /dev/urandom > $i; done; sleep 600"
     outcome = bench.run("program", body={"argv": ["sh", "-c", script]}, limits=Limits(disk_mb=4))
     assert (outcome.state, outcome.retryable) == ("failed", False)
-    assert outcome.reason.startswith("wrote 6 MB to disk, over its limit of 4 MB: raise `disk_mb`")
+    said = re.match(r"wrote \d MB to disk, over its limit of 4 MB: raise `disk_mb`", outcome.reason)
+    assert said is not None, outcome.reason
     assert "GALLEY_STEP_LIMITS__DISK_MB" in outcome.reason
-    assert "E The step wrote 6 MB to disk, over its limit" in bench.log()
+    assert f"E The step {said[0].split(':')[0]}" in bench.log()
 
 
 @pytest.mark.parametrize("place", ["folder", "work"])
@@ -56,6 +59,61 @@ def test_what_earlier_steps_wrote_is_not_counted(make_bench, tmp_path):
     watched(bench)
     go.touch()
     assert bench.recorder.outcome("late").state == "succeeded"
+
+
+def test_a_step_may_move_and_append_to_what_earlier_ones_wrote(make_bench, tmp_path):
+    bench = make_bench().start()
+    go = tmp_path / "go"
+    go.touch()
+    bench.run("fill", "early", body={"place": "work", "files": 6, "until": str(go)})
+    go.unlink()
+    time.sleep(0.02)
+    work = bench.folder / "work"
+    script = (
+        f"set -e; cd {work}; mkdir new; for f in $(ls); do [ $f = new ] && continue; "
+        f"echo x >> $f; chmod 600 $f; ln $f new/l-$f; mv $f new/$f; done; touch {tmp_path}/moved; "
+        f"while ! [ -e {go} ]; do sleep 0.05; done; "
+        "for i in 1 2 3; do head -c 2000000 /dev/urandom > $i; done; sleep 600"
+    )
+    body = {"argv": ["sh", "-c", script]}
+    bench.executor.submit(bench.task("late", "program", body=body, limits=Limits(disk_mb=4)))
+    bench.recorder.until(("started",), "late")
+    while not (tmp_path / "moved").exists():
+        time.sleep(0.02)
+    watched(bench)
+    assert "finished" not in bench.recorder.kinds("late")
+    go.touch()  # what it writes itself is still counted
+    assert "over its limit of 4 MB" in bench.recorder.outcome("late").reason
+
+
+def test_growth_counts_and_a_new_file_counts_whole(tmp_path):
+    old = tmp_path / "old"
+    old.write_bytes(os.urandom(3 * MIB))
+    time.sleep(0.02)
+    mark = mark_of(str(tmp_path))
+    old.chmod(0o600)
+    os.link(old, tmp_path / "same")
+    assert added_bytes(str(tmp_path), [mark]) == [0]
+    with old.open("ab") as file:
+        file.write(os.urandom(MIB))
+    (tmp_path / "new").write_bytes(os.urandom(2 * MIB))
+    (added,) = added_bytes(str(tmp_path), [mark])
+    assert 3 * MIB <= added < 3.1 * MIB
+    old.write_bytes(b"")  # what shrinks makes no room for more
+    (added,) = added_bytes(str(tmp_path), [mark])
+    assert 2 * MIB <= added < 2.1 * MIB
+
+
+def test_of_a_large_folder_a_part_is_noted(tmp_path, monkeypatch):
+    monkeypatch.setattr(diskwatch, "_MOST_NOTED", 2)
+    for number in range(5):
+        (tmp_path / str(number)).write_bytes(os.urandom(MIB))
+    mark = mark_of(str(tmp_path))
+    assert len(mark.blocks) == 2
+    for path in tmp_path.iterdir():
+        path.chmod(0o600)
+    (added,) = added_bytes(str(tmp_path), [Mark(0.0, mark.blocks)])
+    assert 3 * MIB <= added < 3.1 * MIB
 
 
 def test_steps_of_a_run_may_write_together_what_their_limits_allow(make_bench, tmp_path):
@@ -84,15 +142,15 @@ def test_links_are_counted_once_and_not_followed(tmp_path):
     os.link(inside / "deep" / "one", inside / "same")
     (inside / "away").symlink_to(outside)
     (inside / "file").symlink_to(outside / "big")
-    before, after = changed_bytes(str(inside), [0.0, time.time() + 60])
+    before, after = added_bytes(str(inside), [NOTHING, Mark(time.time() + 60, {})])
     assert MIB <= before < 1.1 * MIB
     assert after == 0
-    assert changed_bytes(str(tmp_path / "nowhere"), [0.0]) == [0]
+    assert added_bytes(str(tmp_path / "nowhere"), [NOTHING]) == [0]
 
 
 def test_of_a_very_large_folder_a_part_is_looked_at(tmp_path, monkeypatch):
     monkeypatch.setattr(diskwatch, "_MOST_FILES", 2)
     for number in range(5):
         (tmp_path / str(number)).write_bytes(os.urandom(MIB))
-    (seen,) = changed_bytes(str(tmp_path), [0.0])
+    (seen,) = added_bytes(str(tmp_path), [NOTHING])
     assert 2 * MIB <= seen < 2.1 * MIB

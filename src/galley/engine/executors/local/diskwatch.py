@@ -20,6 +20,7 @@ from galley.engine.executors.local.limits import disk_advice
 LOOK_S = 2.0
 _REST = 20  # times as long as a look took, the watch rests
 _MOST_FILES = 100_000
+_MOST_NOTED = 10_000  # an attempt's start waits for it
 _JOIN_S = 5.0
 _BLOCK_BYTES = 512
 _MIB = 1024 * 1024
@@ -37,6 +38,14 @@ class _Folder:
     begun_mb: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A moment, in seconds since 1970, and the blocks that files (device, number) had then."""
+
+    since: float
+    blocks: dict[tuple[int, int], int]
+
+
 @dataclass(slots=True)
 class _Watched:
     """An attempt; `gone_mb` are the limits of those that had ended before it began."""
@@ -44,16 +53,16 @@ class _Watched:
     attempt: Attempt
     limit_mb: int
     gone_mb: int
-    since: float
+    mark: Mark
     begun: float
     is_over: bool = False
 
 
 class DiskWatch:
-    """Counts the files in an attempt's own folder, and those of its run's that changed meanwhile.
+    """Counts what is new in an attempt's own folder, and what grew in its run's meanwhile.
 
     Attempts that work in one run's folder at the same time are not told apart there: together they
-    may change as much as their limits allow together. `over` is told an attempt's key and what to
+    may add as much as their limits allow together. `over` is told an attempt's key and what to
     say, once, from the watch's thread.
     """
 
@@ -71,6 +80,7 @@ class DiskWatch:
         """The attempt is about to start, or was found at work: what is there now is not its own."""
         limit_mb = attempt.limits.above(self._default).disk_mb
         known_mb = _UNLIMITED_MB if limit_mb is None else limit_mb
+        mark = mark_of(attempt.work) if limit_mb is not None else Mark(0.0, {})
         with self._lock:
             folder = self._folders[attempt.work]
             gone_mb = folder.begun_mb - folder.running_mb
@@ -78,7 +88,7 @@ class DiskWatch:
             folder.running_mb += known_mb
             folder.begun_mb += known_mb
             self._watched[attempt.key] = _Watched(
-                attempt, known_mb, gone_mb, time.time(), time.monotonic()
+                attempt, known_mb, gone_mb, mark, time.monotonic()
             )
         if not self._begun.is_set():
             self._begun.set()
@@ -117,20 +127,21 @@ class DiskWatch:
                 if is_due and watched.limit_mb < _UNLIMITED_MB:
                     groups[watched.attempt.work].append(watched)
         for work, group in groups.items():
-            shared = changed_bytes(work, [watched.since for watched in group])
-            for watched, changed in zip(group, shared, strict=True):
-                (own,) = changed_bytes(watched.attempt.folder, [0.0])
-                self._judge(watched, own, changed)
+            shared = added_bytes(work, [watched.mark for watched in group])
+            for watched, added in zip(group, shared, strict=True):
+                moved_in = Mark(0.0, watched.mark.blocks)
+                (own,) = added_bytes(watched.attempt.folder, [moved_in])
+                self._judge(watched, own, added)
 
-    def _judge(self, watched: _Watched, own: int, changed: int) -> None:
+    def _judge(self, watched: _Watched, own: int, added: int) -> None:
         attempt = watched.attempt
         with self._lock:
             if self._watched.get(attempt.key) is not watched or self._closing.is_set():
                 return
             together_mb = self._folders[attempt.work].begun_mb - watched.gone_mb
-        if own > watched.limit_mb * _MIB or own + changed > together_mb * _MIB:
+        if own > watched.limit_mb * _MIB or own + added > together_mb * _MIB:
             watched.is_over = True
-            wrote = (own + changed) / _MIB
+            wrote = (own + added) / _MIB
             advice = disk_advice()
             self._over(
                 attempt.key,
@@ -151,23 +162,34 @@ class DiskWatch:
                     self._begun.clear()
 
 
-def changed_bytes(folder: str, since: Sequence[float]) -> list[int]:
-    """What the files below take on the disk that changed since each of these moments.
+def mark_of(folder: str) -> Mark:
+    """What lies below at this moment; of a large folder only a part is noted."""
+    now = time.time()
+    blocks = {
+        (status.st_dev, status.st_ino): status.st_blocks
+        for status in _statuses(folder, _MOST_NOTED)
+    }
+    return Mark(now, blocks)
 
-    Moments are seconds since 1970. Of a very large folder only a part is looked at.
+
+def added_bytes(folder: str, marks: Sequence[Mark]) -> list[int]:
+    """By how much the files below have grown on the disk since each of these marks.
+
+    A file that was not noted counts whole if anything about it changed since. Of a very large
+    folder only a part is looked at.
     """
-    found = [0] * len(since)
+    found = [0] * len(marks)
     linked: set[tuple[int, int]] = set()
     for status in _statuses(folder, _MOST_FILES):
+        this = (status.st_dev, status.st_ino)
         if status.st_nlink > 1:
-            this = (status.st_dev, status.st_ino)
             if this in linked:
                 continue
             linked.add(this)
-        size = status.st_blocks * _BLOCK_BYTES
-        for number, moment in enumerate(since):
-            if status.st_ctime >= moment:
-                found[number] += size
+        for number, mark in enumerate(marks):
+            if status.st_ctime >= mark.since:
+                grown = status.st_blocks - mark.blocks.get(this, 0)
+                found[number] += max(0, grown) * _BLOCK_BYTES
     return found
 
 
