@@ -6,7 +6,6 @@ are handed back to be done after the commit. A batch that does not commit must b
 `reset`, so that memory never holds what the database does not.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,8 +25,6 @@ from galley.core.runs.states import RUN_FINAL, StepState
 from galley.core.runs.turn import Ids, Turn
 from galley.kit.failpoints import failpoint
 
-_KNOWN_PLANS = 2_000
-
 
 @dataclass(frozen=True, slots=True)
 class Applied:
@@ -44,7 +41,6 @@ class Ledger:
         self.dispatcher = Dispatcher()
         self._runs: dict[int, LiveRun] = {}
         self._by_attempt: dict[int, tuple[LiveRun, LiveStep]] = {}
-        self._plans: OrderedDict[str, int] = OrderedDict()
         self._ids: Ids | None = None
         self._commands = Commands(self)
         self._hot: dict[type, Callable[[Turn, Any], Any]] = {
@@ -65,7 +61,6 @@ class Ledger:
         self._ids = loading.load_ids(connection)
         self._runs.clear()
         self._by_attempt.clear()
-        self._plans.clear()
         workers = self.dispatcher.workers()
         self.dispatcher = Dispatcher(workers)
         for run in loading.load_live(connection):
@@ -131,20 +126,18 @@ class Ledger:
             self._by_attempt.pop(step.attempt.id, None)
 
     def plan_id(self, connection: Connection, turn: Turn, plan: Plan) -> int:
-        """The stored plan of this content; stores it when it is new."""
+        """The stored plan of this content, held until the commit; stores it when it is new."""
         digest = plan.digest()
-        known = self._plans.get(digest)
+        known = turn.plans.get(digest)
         if known is None:
+            # Kept in this transaction, not in memory: a plan that no run has may be purged.
             query = sa.select(models.plans.c.id).where(models.plans.c.digest == digest)
-            known = connection.scalar(query)
+            known = connection.scalar(query.with_for_update(read=True, key_share=True))
         if known is None:
             known = turn.ids.take("plan")
             row = {"id": known, "digest": digest, "body": plan.encoded().decode()}
             turn.changes.insert(models.plans, row | {"created_at": turn.now})
-        self._plans[digest] = known
-        self._plans.move_to_end(digest)
-        if len(self._plans) > _KNOWN_PLANS:
-            self._plans.popitem(last=False)
+        turn.plans[digest] = known
         return known
 
     def save_ids(self, connection: Connection) -> None:

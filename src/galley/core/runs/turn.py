@@ -34,7 +34,7 @@ class Turn:
     After the commit `starts` go to executors, `adoptions` are looked for there, `kills` (attempt
     ids) are cancelled, files of `removed` runs deleted, and listeners of `touched` runs told;
     `finished` counts the runs that ended, by state; `ready` and `ended` are for the dispatcher,
-    `kitchens` were seen to be there.
+    `kitchens` were seen to be there, `plans` (digest -> id) are stored and stay.
     """
 
     now: datetime
@@ -47,6 +47,7 @@ class Turn:
     kills: list[tuple[int, str | None]] = field(default_factory=list)
     removed: list[int] = field(default_factory=list)
     kitchens: set[int] = field(default_factory=set)
+    plans: dict[str, int] = field(default_factory=dict)
     touched: set[int] = field(default_factory=set)
     finished: Counter[str] = field(default_factory=Counter)
     has_mail: bool = False

@@ -7,7 +7,7 @@ from tests.unit.core.runs.bench import LedgerBench, chain, drain, plan, step
 from galley.core.errors import Conflict, NotFound
 from galley.core.identity.actors import system_caller
 from galley.core.runs import messages as msg
-from galley.core.runs import models, reading
+from galley.core.runs import models, reading, retention
 from galley.core.runs.plan import Limits, Need, Retry, ScheduleSpec, Thresholds
 from galley.core.runs.task import CheckResult, Outcome, Staged
 from galley.kit.clock import ManualClock
@@ -419,6 +419,19 @@ def test_equal_plans_are_stored_once(bench: LedgerBench) -> None:
     bench.restart()
     bench.submit(chain(2))
     assert bench.rows(sa.select(sa.func.count()).select_from(models.plans))[0][0] == 1
+
+
+def test_a_plan_that_was_purged_meanwhile_is_stored_again(
+    bench: LedgerBench, manual_clock: ManualClock
+) -> None:
+    made = bench.submit(chain(1))
+    list(drain(bench))
+    bench.send(msg.DeleteOrder(made.order_id))
+    manual_clock.advance(60)
+    assert retention.purge_plans(bench.database, manual_clock.now()) == 1
+    again = bench.submit(chain(1))
+    list(drain(bench))
+    assert bench.run_row(again.run_id)["state"] == "succeeded"
 
 
 def test_a_run_without_steps_has_succeeded(bench: LedgerBench) -> None:
