@@ -7,6 +7,7 @@ folders only: symbolic links and submodules are as good as absent.
 
 import secrets
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from galley.kit.files import TEMPORARY, discard, rename_or_discard
@@ -34,6 +35,7 @@ __all__ = [
 
 
 _STALE_S = 600.0
+_LITTER = ("objects/*/tmp_obj_*", "refs/**/*.lock", "packed-refs.lock")
 
 
 class GitStore:
@@ -77,31 +79,32 @@ class GitStore:
     def sweep(self) -> int:
         """Remove what a killed process left half done; gives the number of things removed.
 
-        Other servers may be writing: a repository is swept under its lock, and one that is being
-        made counts as left over only after some minutes.
+        Other servers and their git programs may be writing: only what is some minutes old counts
+        as left over, and a repository that somebody has locked is left to a later sweep.
         """
-        before = time.time() - _STALE_S
-        litter = [path for path in self.root.glob(f"*/{TEMPORARY}*") if _changed_at(path) < before]
-        for path in litter:
-            discard(path)
-        return len(litter) + sum(self._sweep(project) for project in self.projects())
+        gone = _discard_stale(self.root.glob(f"*/{TEMPORARY}*"))
+        return gone + sum(self._sweep(project) for project in self.projects())
 
     def _sweep(self, project: str) -> int:
         repository = self.repository(project)
-        with repository.locked():
-            litter = [
-                *repository.folder.glob("objects/*/tmp_obj_*"),
-                *repository.folder.glob("refs/**/*.lock"),
-                *repository.folder.glob("packed-refs.lock"),
-            ]
-            for path in litter:
-                discard(path)
-        return len(litter)
+        try:
+            with repository.locked_at_once():
+                return sum(_discard_stale(repository.folder.glob(litter)) for litter in _LITTER)
+        except RepositoryBusy:
+            return 0
 
     def _folder(self, project: str) -> Path:
         if fault := fault_of_path(project):
             raise NotInRepository(f"the project name {fault}")
         return self.root / f"{project}.git"
+
+
+def _discard_stale(paths: Iterable[Path]) -> int:
+    before = time.time() - _STALE_S
+    stale = [path for path in paths if _changed_at(path) < before]
+    for path in stale:
+        discard(path)
+    return len(stale)
 
 
 def _changed_at(path: Path) -> float:

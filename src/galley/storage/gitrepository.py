@@ -363,6 +363,16 @@ class Repository:
         with self._refs.locked():
             yield
 
+    @contextmanager
+    def locked_at_once(self) -> Iterator[None]:
+        """As `locked`, without waiting for a writer that is at work.
+
+        Raises:
+            RepositoryBusy: there is one.
+        """
+        with self._refs.locked_within(0):
+            yield
+
     def references(self) -> dict[str, str]:
         """Every full reference name (branches, tags, kept commits) -> hash."""
         return self._refs.all()

@@ -375,15 +375,32 @@ def test_locks_and_temporaries_of_killed_processes_are_swept(
     litter = [
         repository.folder / "refs/heads/master.lock",
         repository.folder / "packed-refs.lock",
+        repository.folder / "objects/ab/tmp_obj_x",
         repository.folder.parent / ".tmp-1",
     ]
     for path in litter:
+        path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"")
-    assert store.sweep() == 2  # another server may be making a repository just now
-    os.utime(litter[2], (0, 0))
-    assert store.sweep() == 1
+    assert store.sweep() == 0  # another server, or its git, may be at work just now
+    assert all(path.exists() for path in litter)
+    for path in litter:
+        os.utime(path, (0, 0))
+    assert store.sweep() == 4
     assert not any(path.exists() for path in litter)
     assert store.sweep() == 0
+
+
+@pytest.mark.timeout(20)
+def test_a_repository_that_another_server_has_locked_is_not_waited_for(
+    store: GitStore, repository: Repository
+) -> None:
+    lock = repository.folder / "packed-refs.lock"
+    lock.write_bytes(b"")
+    os.utime(lock, (0, 0))
+    with Repository(repository.folder).locked():
+        assert store.sweep() == 0
+    assert lock.exists()
+    assert store.sweep() == 1
 
 
 def test_an_old_lock_does_not_block_for_ever(repository: Repository) -> None:
