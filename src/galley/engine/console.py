@@ -34,6 +34,7 @@ class Console(Protocol):
         cwd: Path,
         env: Mapping[str, str],
         stdin: bytes | None = None,
+        stdout: int | None = None,
         network: bool = False,
         readable: Sequence[Path] = (),
         writable: Sequence[Path] = (),
@@ -43,7 +44,8 @@ class Console(Protocol):
         """Run a program to its end under the attempt's limits; its output goes to the log.
 
         `env` is the whole environment. `cwd` and `writable` may be written, `readable` only
-        read; where a sandbox is at hand nothing else of the user's files is visible.
+        read; where a sandbox is at hand nothing else of the user's files is visible. `stdout` is
+        an open file that takes the standard output instead of the log.
         `sandboxed=False` is for programs of the installation that bring walls of their own (a
         container engine).
 

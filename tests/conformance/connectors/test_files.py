@@ -1,5 +1,6 @@
 """Files: where a step may read and write, wildcards, formats and their measures."""
 
+import contextlib
 import hashlib
 import os
 
@@ -219,6 +220,32 @@ def test_a_program_that_is_missing_or_killed_is_told_clearly(place):
     with pytest.raises(StepError, match=r"killed by signal 9 \(SIGKILL\)"):
         made.run({}, KeySpec("p", "program", command=("sh", "-c", "kill -9 $$")))
     assert str(place.segments) not in place.console.text
+
+
+@pytest.mark.parametrize("swap", ['ln -s "$1" "$out"', 'mkfifo "$out"', ":"])
+@pytest.mark.parametrize("code", [0, 1])
+def test_what_stands_where_the_output_was_is_not_read(place, into, tmp_path, swap, code):
+    """A program that finds its output's file may put a link or a fifo there."""
+    (tmp_path / "secret.key").write_text("TOP SECRET")
+    words = f'echo mine; out=$(readlink /proc/$$/fd/1); rm -f "$out"; {swap}; exit {code}'
+    command = ("sh", "-c", words, "sh", str(tmp_path / "secret.key"))
+    key = KeySpec("p", "program", command=command)
+    made = connector("shell", place)
+    refused = pytest.raises(StepError, match="ended with" if code else "only print")
+    with refused if code else contextlib.nullcontext():
+        assert made.run({}, key).value == "mine"
+    with refused:
+        made.read({}, key, into())
+    assert "TOP SECRET" not in place.console.text
+    assert ("I", "mine") in place.console.lines
+
+
+def test_a_program_without_a_first_line_is_run(place):
+    """As a shell runs it."""
+    (place.work / "plain").write_text("echo plain")
+    (place.work / "plain").chmod(0o700)
+    key = KeySpec("p", "program", command=("./plain",))
+    assert connector("shell", place).run({}, key).value == "plain"
 
 
 def test_a_program_gets_a_clean_environment(place, monkeypatch):

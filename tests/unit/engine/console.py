@@ -32,6 +32,7 @@ class MemoryConsole:
         cwd: Path,
         env: Mapping[str, str],
         stdin: bytes | None = None,
+        stdout: int | None = None,
         network: bool = False,
         readable: Sequence[Path] = (),
         writable: Sequence[Path] = (),
@@ -54,14 +55,14 @@ class MemoryConsole:
                 cwd=cwd,
                 env=dict(env),
                 input=stdin if stdin is not None else b"",
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
+                stdout=subprocess.PIPE if stdout is None else stdout,
+                stderr=subprocess.STDOUT if stdout is None else subprocess.PIPE,
                 timeout=timeout_s,
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
             raise TimeoutError from error
-        for line in ended.stdout.decode(errors="replace").splitlines():
+        for line in (ended.stdout or ended.stderr or b"").decode(errors="replace").splitlines():
             self.lines.append(("O", line))
         return ended.returncode
 

@@ -3,7 +3,7 @@
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from galley.core.recipes.spec import KeySpec
 from galley.engine.connectors import paths, tables
@@ -55,10 +55,12 @@ class ShellConnector:
         style = tables.csv_style(key.options, key.path or "", key.header)
         layout = tables.format_of(key.path or "", key.format)
         if key.path:
-            self._run(config, key, into)
+            self._run(config, key)
             paths.fetch(self._place, paths.find(self._place, key.path), target)
         else:
-            self._captured(config, key, target)
+            with target.open("x+b") as output:
+                self._captured(config, key, output)
+                _check_kept(output, target)
         return Batch(target, layout, csv=style, is_file=True, wish_header=key.header)
 
     def write(self, config: dict[str, Any], key: KeySpec, batch: Batch) -> Batch:
@@ -72,37 +74,37 @@ class ShellConnector:
         folder.mkdir(parents=True, exist_ok=True)
         target = folder / f".output-{os.urandom(6).hex()}"
         try:
-            self._captured(config, key, target)
-            if target.stat().st_size > _MAX_RESULT_BYTES:
-                raise StepError(
-                    f"The program printed more than {_MAX_RESULT_BYTES} bytes; let it write a"
-                    " file, and name that in `path`."
-                )
-            text = target.read_text(encoding="utf-8", errors="replace").rstrip("\n")
+            with target.open("x+b") as output:
+                self._captured(config, key, output)
+                if _size(output) > _MAX_RESULT_BYTES:
+                    raise StepError(
+                        f"The program printed more than {_MAX_RESULT_BYTES} bytes; let it write a"
+                        " file, and name that in `path`."
+                    )
+                text = _read_from(output, 0).rstrip("\n")
         finally:
             target.unlink(missing_ok=True)
         for line in text.splitlines():
             self._place.console.info(line)
         return Result(value=text)
 
-    def _captured(self, config: dict[str, Any], key: KeySpec, target: Path) -> None:
-        """Run with the output going to a file; the shell only redirects, it parses nothing."""
-        redirect = 'out=$1; shift; exec "$@" > "$out"'
-        argv = ("/bin/sh", "-c", redirect, "sh", str(target), *self._command(key))
+    def _captured(self, config: dict[str, Any], key: KeySpec, output: BinaryIO) -> None:
+        """Run with the output going to a file of ours.
+
+        Afterwards only this handle tells what was printed: under the file's name there may be
+        something else by then. The shell parses nothing, but runs scripts without a `#!` too.
+        """
+        argv = ("/bin/sh", "-c", 'exec "$@"', "sh", *self._command(key))
         try:
-            self._run(config, key, target.parent, argv=argv)
+            self._run(config, key, argv=argv, stdout=output.fileno())
         except StepError:
-            self._show_end(target)
+            self._show_end(output)
             raise
 
-    def _show_end(self, output: Path) -> None:
+    def _show_end(self, output: BinaryIO) -> None:
         """Put the end of what a failed program printed into the log."""
-        if not output.exists():
-            return
-        left_out = max(output.stat().st_size - _SHOWN_BYTES, 0)
-        with output.open("rb") as file:
-            file.seek(left_out)
-            text = file.read(_SHOWN_BYTES).decode(errors="replace")
+        left_out = max(_size(output) - _SHOWN_BYTES, 0)
+        text = _read_from(output, left_out)
         if left_out:
             self._place.console.info(f"(The first {left_out} bytes that it printed are left out.)")
         for line in text.splitlines():
@@ -112,8 +114,9 @@ class ShellConnector:
         self,
         config: dict[str, Any],
         key: KeySpec,
-        folder: Path,
+        *,
         argv: tuple[str, ...] | None = None,
+        stdout: int | None = None,
     ) -> None:
         command = self._command(key)
         timeout = key.options.get("timeout-s")
@@ -126,9 +129,10 @@ class ShellConnector:
                 argv or command,
                 cwd=place.work,
                 env=environment,
+                stdout=stdout,
                 network=network_of(bool(config.get("network"))),
                 readable=readable,
-                writable=[place.work, folder],
+                writable=[place.work],
                 timeout_s=float(timeout) if timeout else None,
             )
         except TimeoutError as error:
@@ -153,6 +157,22 @@ class ShellConnector:
         if not isinstance(own, dict):
             raise StepError("`environment` must be an object of names and texts.")
         return clean_environment(self._place.work) | {str(k): str(v) for k, v in own.items()}
+
+
+def _size(output: BinaryIO) -> int:
+    return os.fstat(output.fileno()).st_size
+
+
+def _read_from(output: BinaryIO, start: int) -> str:
+    output.seek(start)
+    return output.read().decode("utf-8", errors="replace")
+
+
+def _check_kept(output: BinaryIO, path: Path) -> None:
+    """See that the path still means the file that was opened there."""
+    kept = os.path.lexists(path) and os.path.samestat(path.lstat(), os.fstat(output.fileno()))
+    if not kept:
+        raise StepError("The program replaced the file that takes its output; let it only print.")
 
 
 def _check_program(name: str, folder: Path, path: str) -> None:

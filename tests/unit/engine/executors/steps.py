@@ -7,7 +7,10 @@ import time
 from pathlib import Path
 
 from galley.core.errors import Invalid, Unavailable
+from galley.core.recipes.spec import KeySpec
 from galley.core.runs.task import CheckResult, Outcome
+from galley.engine.connectors import connector
+from galley.engine.connectors.base import Place
 
 
 def run_step(task, console):
@@ -22,6 +25,14 @@ def program(task, console, argv, **options):
         reason="" if code == 0 else f"the program ended with {code}",
         exit_code=code,
     )
+
+
+def do_shell(task, console, command):
+    place = Place(folder=Path(task.folder), work=Path(task.work), console=console)
+    key = KeySpec("k", "program", command=tuple(command))
+    value = connector("shell", place).run({}, key).value
+    left = len(list(place.segments.iterdir()))
+    return Outcome(state="succeeded", exports={"value": value, "left": left})
 
 
 def do_noop(task, console):

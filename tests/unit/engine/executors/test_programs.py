@@ -210,6 +210,16 @@ def test_only_the_place_of_work_can_be_written(walled):
     assert walled.recorder.outcome("one").state == "succeeded"
 
 
+@BEHIND_THE_WALL
+def test_a_shell_command_cannot_swap_the_file_of_its_output(walled):
+    secret = walled.folder / "secret.key"
+    secret.write_text("TOP SECRET")
+    swap = f'out=$(readlink /proc/$$/fd/1); rm -f "$out"; ln -s {secret} "$out"; echo on'
+    outcome = walled.run("shell", body={"command": ["sh", "-c", swap]})
+    assert outcome.exports == {"value": "on", "left": 0}
+    assert "ln: " in walled.log()
+
+
 def test_file_areas_can_be_used(walled):
     area = walled.folder / "area"
     area.mkdir()

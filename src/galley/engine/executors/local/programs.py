@@ -57,6 +57,7 @@ class Programs:
         cwd: Path,
         env: Mapping[str, str],
         stdin: bytes | None = None,
+        stdout: int | None = None,
         network: bool = False,
         readable: Sequence[Path] = (),
         writable: Sequence[Path] = (),
@@ -65,6 +66,7 @@ class Programs:
     ) -> int:
         """Run a program to its end; its output (both streams, in order) goes to the log.
 
+        `stdout` is an open file for the standard output, which then is not logged.
         `sandboxed=False` is for programs of the installation (a container engine), which bring
         walls of their own; they have the limits of time only. Returns the exit status, minus the
         signal's number if a signal ended it. What it started and left running is killed.
@@ -80,7 +82,7 @@ class Programs:
         command = self._walled(words, cwd, network, readable, writable) if walled else words
         output = self._log.program_output()
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        program, pipe = self._start(command, cwd, surroundings, stdin, limited=sandboxed)
+        program, pipe = self._start(command, cwd, surroundings, stdin, stdout, limited=sandboxed)
         try:
             ended = self._pump(program, pipe, output, deadline)
         finally:
@@ -159,10 +161,11 @@ class Programs:
         cwd: Path,
         env: dict[str, str],
         stdin: bytes | None,
+        stdout: int | None,
         *,
         limited: bool,
     ) -> tuple[subprocess.Popen[bytes], int]:
-        """Start the command; returns it with the reading end of its output."""
+        """Start the command; returns it with the reading end of what is to be logged."""
         self._guard()
         pipe, writing = os.pipe2(os.O_CLOEXEC)
         source = _memory_file(stdin) if stdin is not None else None
@@ -180,7 +183,7 @@ class Programs:
                 program = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL if source is None else source,
-                    stdout=writing,
+                    stdout=writing if stdout is None else stdout,
                     stderr=writing,
                     cwd=cwd,
                     env=env,
