@@ -2,7 +2,8 @@
 
 What is quick happens in the writer's thread; looking up secrets and the history of checks and
 checking out a source tree happen in a small pool, and failures there come back as the attempt's
-end.
+end, or as a start that never was while the database is away. To watch a process that runs already
+takes none of these.
 """
 
 import os
@@ -14,8 +15,9 @@ from typing import Any
 
 import msgspec
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
-from galley.core.errors import GalleyError
+from galley.core.errors import GalleyError, Unavailable
 from galley.core.recipes.references import find_references
 from galley.core.runs import messages as msg
 from galley.core.runs.live import LiveRun, LiveStep
@@ -87,11 +89,32 @@ class Launcher:
 
     def start(self, run: LiveRun, step: LiveStep) -> None:
         """Hand the attempt over; see `writer.Acts`."""
-        self._launch(run, step, adopt=False)
+        if self._is_elsewhere(step):
+            return
+        task = self._task(run, step)
+        # What steps exported is data: it may not name secrets.
+        written = (run.plan.variables, task.body, task.text)
+        references = frozenset(find_references(written))
+        is_checked_out = task.tree is None or _is_fresh(task.tree)
+        if references or step.plan.keeps_history or not is_checked_out:
+            with self._lock:
+                self._preparing.add(task.key)
+            self._pool.submit(self._prepare, run, step, task, references)
+        else:
+            self._submit(step, task)
 
     def adopt(self, run: LiveRun, step: LiveStep) -> None:
         """Look for the attempt; see `writer.Acts`."""
-        self._launch(run, step, adopt=True)
+        if self._is_elsewhere(step):
+            return
+        attempt, task = step.attempt, self._task(run, step)
+        _is_fresh(task.tree)  # what runs reads it still
+        executor = self._executors.get(attempt.worker or "")
+        if executor is None:
+            self.lost(task.key, task.fence, f"The worker {attempt.worker} is gone.")
+            return
+        was_seen = attempt.state is AttemptState.RUNNING
+        executor.adopt(task, given_at=None if was_seen else attempt.started_at)
 
     def kill(self, attempt_id: int, worker: str | None) -> None:
         """End the attempt on its worker; see `writer.Acts`."""
@@ -146,45 +169,27 @@ class Launcher:
         """See `ports.ExecutorEvents`."""
         self._writer.send(msg.Lost(int(key), fence, reason, never_ran=True))
 
-    def _launch(self, run: LiveRun, step: LiveStep, *, adopt: bool) -> None:
-        if self._is_remote(step.attempt.worker or ""):
-            return  # that worker looks for its work itself
-        task = self._task(run, step)
-        # What steps exported is data: it may not name secrets.
-        written = (run.plan.variables, task.body, task.text)
-        references = frozenset(find_references(written))
-        tree = run.plan.source.tree
-        looks_back = step.plan.keeps_history and not adopt
-        if references or looks_back or (tree and not _is_fresh(task.tree)):
-            with self._lock:
-                self._preparing.add(task.key)
-            self._pool.submit(self._prepare, run, step, task, references, adopt=adopt)
-        else:
-            self._hand_over(step, task, adopt=adopt)
+    def _is_elsewhere(self, step: LiveStep) -> bool:
+        """Whether the step's worker is another process, which looks for its work itself."""
+        return self._is_remote(step.attempt.worker or "")
 
     def _prepare(
-        self,
-        run: LiveRun,
-        step: LiveStep,
-        task: Task,
-        references: frozenset[str],
-        *,
-        adopt: bool,
+        self, run: LiveRun, step: LiveStep, task: Task, references: frozenset[str]
     ) -> None:
-        """Check out the tree, resolve secrets, read checks' history, off the writer's thread.
-
-        An attempt that is adopted has its history already.
-        """
+        """Check out the tree, resolve secrets, read checks' history, off the writer's thread."""
         try:
             source = run.plan.source
             if task.tree is not None:
                 repository = self._repositories.repository(source.project)
                 repository.check_out(source.tree, Path(task.tree))
             secrets = self._secrets(run, references) if references else {}
-            looks_back = step.plan.keeps_history and not adopt
-            history = self._history(run, step.key) if looks_back else {}
+            history = self._history(run, step.key) if step.plan.keeps_history else {}
             task = msgspec.structs.replace(task, secrets=secrets, history=history)
-            self._hand_over(step, task, adopt=adopt)
+            self._submit(step, task)
+        except (SQLAlchemyError, Unavailable) as error:
+            log.warning("launch_put_off", key=task.key, error=str(error))
+            reason = "What the step needs could not be read: the database did not answer."
+            self.never_ran(task.key, task.fence, reason)
         except GalleyError as error:
             self._refuse(task, error.message, retryable=False)
         except OSError as error:
@@ -195,19 +200,12 @@ class Launcher:
         finally:
             self._was_killed(task.key)
 
-    def _hand_over(self, step: LiveStep, task: Task, *, adopt: bool) -> None:
+    def _submit(self, step: LiveStep, task: Task) -> None:
         executor = self._executors.get(step.attempt.worker or "")
-        was_killed = self._was_killed(task.key)
-        if was_killed and not adopt:
+        if self._was_killed(task.key):
             self.finished(task.key, task.fence, Outcome(state="canceled", reason="never started"))
         elif executor is None:
-            tell = self.lost if adopt else self.never_ran
-            tell(task.key, task.fence, f"The worker {step.attempt.worker} is gone.")
-        elif adopt:
-            was_seen = step.attempt.state is AttemptState.RUNNING
-            executor.adopt(task, given_at=None if was_seen else step.attempt.started_at)
-            if was_killed:
-                executor.cancel(task.key)
+            self.never_ran(task.key, task.fence, f"The worker {step.attempt.worker} is gone.")
         else:
             executor.submit(task)
 

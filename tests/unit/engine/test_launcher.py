@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
-from galley.core.errors import Refused
+from galley.core.errors import Refused, Unavailable
 from galley.core.runs import messages as msg
 from galley.core.runs.live import LiveAttempt, LiveRun, LiveStep
 from galley.core.runs.plan import Limits, Plan, Source, StepPlan
@@ -224,15 +225,40 @@ def test_a_kill_during_preparation_keeps_the_step_from_starting(bench: Bench) ->
     assert not bench.recorder.submitted
 
 
-def test_a_kill_during_preparation_follows_an_adoption(bench: Bench) -> None:
-    bench.recorder.may_check_out.clear()
+def test_a_kill_follows_an_adoption(bench: Bench) -> None:
     bench.launcher.adopt(*bench.run(tree="t1"))
-    assert bench.recorder.is_checking_out.wait(WAIT_S)
     bench.launcher.kill(7, "local")
-    bench.recorder.may_check_out.set()
-    assert bench.recorder.heard.wait(WAIT_S)
     assert [task.key for task in bench.recorder.adopted] == ["7"]
     assert bench.recorder.cancelled == ["7"]
+
+
+class Away:
+    """A database that does not answer, in the ways in which that is told."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __call__(self, _run: Any, _wanted: Any) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error", [OperationalError("SELECT", {}, Exception("gone")), Unavailable("away")]
+)
+def test_while_the_database_is_away_nothing_starts_and_what_runs_is_watched(
+    bench: Bench, error: Exception
+) -> None:
+    bench.secrets = Away(error)
+    text = {"notebook.json": '"#{vault://pg/password}"'}
+    bench.launcher.adopt(*bench.run(text=text, keeps_history=True, tree="t1"))
+    assert [task.key for task in bench.recorder.adopted] == ["7"]
+    assert not bench.recorder.heard.is_set()
+    bench.launcher.start(*bench.run(text=text))
+    assert bench.recorder.heard.wait(WAIT_S)
+    (sent,) = bench.recorder.sent
+    assert (type(sent), sent.never_ran) == (msg.Lost, True)
+    assert "the database did not answer" in sent.reason
+    assert not bench.recorder.submitted
 
 
 def test_a_later_kill_goes_straight_to_the_executor(bench: Bench) -> None:
