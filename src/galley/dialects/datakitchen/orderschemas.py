@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from galley.core.errors import Invalid
 from galley.core.runs.plan import ScheduleSpec
@@ -21,29 +21,53 @@ from galley.dialects.datakitchen.schemas import (
     alerts_of,
     structure_from_text,
 )
+from galley.kit.nearest import did_you_mean
+
+_RECURRENCE = ("recurrence", "cron", "schedule")
+_ZONE = ("zone", "scheduleTimeZone", "timezone")
+_END = ("end", "expiration")
+_SCHEDULE_KEYS = (*_RECURRENCE, *_ZONE, "start", *_END)
 
 
 class ScheduleWish(Body):
     """A schedule override: a cron line between a start and an end, in a time zone.
 
     `recurrence` may also be called `cron` or `schedule`, `zone` also `scheduleTimeZone`. Times are
-    ISO 8601 (without an offset: in `zone`) or milliseconds since 1970.
+    ISO 8601 (without an offset: in `zone`) or milliseconds since 1970. Unlike elsewhere a key that
+    is not known is refused: without it the order would run at once.
     """
 
     recurrence: str | None = Field(
         default=None,
         max_length=200,
-        validation_alias=AliasChoices("recurrence", "cron", "schedule"),
+        validation_alias=AliasChoices(*_RECURRENCE),
     )
     zone: str = Field(
         default="UTC",
         max_length=100,
-        validation_alias=AliasChoices("zone", "scheduleTimeZone", "timezone"),
+        validation_alias=AliasChoices(*_ZONE),
     )
     start: str | None = Field(default=None, max_length=64)
-    end: str | None = Field(
-        default=None, max_length=64, validation_alias=AliasChoices("end", "expiration")
-    )
+    end: str | None = Field(default=None, max_length=64, validation_alias=AliasChoices(*_END))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _says_when(cls, value: Any) -> Any:
+        """No key is a slip, and one of them tells a time."""
+        if not isinstance(value, dict):
+            return value
+        for key in value:
+            if key not in _SCHEDULE_KEYS:
+                raise ValueError(
+                    f"has no key {key[:100]!r}{did_you_mean(key, _SCHEDULE_KEYS)};"
+                    f" there are {', '.join(_SCHEDULE_KEYS)}"
+                )
+        if all(value.get(key, "") in (None, "") for key in (*_RECURRENCE, "start")):
+            raise ValueError(
+                "says no time; write recurrence (or cron), such as 0 6 * * *, or start, or leave"
+                " the schedule out"
+            )
+        return value
 
     @field_validator("start", "end", mode="before")
     @classmethod
@@ -63,7 +87,7 @@ class ScheduleWish(Body):
         return value
 
     def spec(self) -> ScheduleSpec:
-        """The same in Galley's words. A start alone is one run at that minute; nothing is now.
+        """The same in Galley's words. A start alone is one run at that minute.
 
         Raises:
             Invalid: an end without a recurrence, which would end nothing.

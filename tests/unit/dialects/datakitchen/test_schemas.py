@@ -58,11 +58,28 @@ def test_a_start_alone_is_one_run_at_that_minute(start, cron, at):
 
 def test_an_end_needs_a_recurrence_and_a_zone_must_exist():
     with pytest.raises(Invalid, match="recurrence"):
-        order(schedule={"end": "2030-01-01"}).schedule_spec()
+        order(schedule={"cron": "now", "end": "2030-01-01"}).schedule_spec()
     with pytest.raises(Invalid, match="zone"):
         order(
             schedule={"cron": "0 6 * * *", "start": "2030-01-01", "zone": "Mars/Base"}
         ).schedule_spec()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "told"),
+    [
+        ({"crom": "0 6 * * *"}, r"'crom' \(did you mean 'cron'\?\)"),
+        ({"cron": "0 6 * * *", "zon": "Europe/Paris"}, r"'zon' \(did you mean 'zone'\?\)"),
+        ({}, "says no time"),
+        ("{}", "says no time"),
+        ({"recurrence": None, "zone": "Europe/Paris"}, "says no time"),
+        ({"end": "2030-01-01"}, "says no time"),
+        ({"cron": ["0 6 * * *"]}, "valid string"),
+    ],
+)
+def test_a_schedule_with_a_slip_in_a_key_does_not_run_at_once(schedule, told):
+    with pytest.raises(ValidationError, match=told):
+        order(schedule=schedule)
 
 
 @pytest.mark.parametrize("start", ["soon", True, {"a": 1}, 1e300])
