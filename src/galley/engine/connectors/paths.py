@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -95,9 +95,14 @@ def _inside(path: Path, areas: tuple[Path, ...], shown: str, act: str) -> None:
         )
 
 
+def opened(place: Place, path: Path) -> AbstractContextManager[BinaryIO]:
+    """Open an ordinary file that a step may read; see `opened_in`."""
+    return opened_in(readable(place), path)
+
+
 @contextmanager
-def opened(place: Place, path: Path) -> Iterator[BinaryIO]:
-    """Open an ordinary file for reading and make sure that it really lies where it may.
+def opened_in(areas: tuple[Path, ...], path: Path) -> Iterator[BinaryIO]:
+    """Open an ordinary file for reading and make sure that it really lies in one of the areas.
 
     Raises:
         StepError: it is gone, not an ordinary file, not readable, or outside.
@@ -111,7 +116,7 @@ def opened(place: Place, path: Path) -> Iterator[BinaryIO]:
         raise StepError(f"{path} is not an ordinary file; name a file.")
     with os.fdopen(handle, "rb") as file:
         real = Path(f"/proc/self/fd/{file.fileno()}").readlink()
-        _inside(real, readable(place), str(path), "read")
+        _inside(real, areas, str(path), "read")
         yield file
 
 

@@ -1,13 +1,17 @@
 """Files that a step leaves for publishing: named, checked, and with their SHA-256."""
 
+import contextlib
 import hashlib
 import mimetypes
+import os
 import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from galley.core.runs.task import Staged
+from galley.engine.connectors import paths
 from galley.engine.faults import StepError
 from galley.engine.folders import OUT
 from galley.engine.nodes.base import Step
@@ -15,6 +19,8 @@ from galley.kit.failpoints import failpoint
 from galley.kit.files import fsync_folder
 
 MAX_FILES = 10_000
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEFAULT_TYPE = "application/octet-stream"
 _TYPES = {
     ".parquet": "application/vnd.apache.parquet",
@@ -52,15 +58,52 @@ def _collect(step: Step, pattern: str) -> None:
         for path in sorted(base.glob(pattern)):
             if not path.resolve().is_relative_to(base.resolve()) or not path.is_file():
                 continue
-            target = step.out / path.relative_to(base)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
+            with paths.opened_in((base.resolve(),), path) as source:
+                _put(step.out, path.relative_to(base), source)
             hits += 1
     if not hits:
         raise StepError(
             f"The artifact {pattern} is not there. The step must write it into its own or the"
             " run's folder."
         )
+
+
+def _put(out: Path, name: Path, source: BinaryIO) -> None:
+    """Write a new file below `out`, through none of the links that a program may have left there.
+
+    Raises:
+        StepError: a link or a folder is in the way.
+    """
+    try:
+        folder = _open_folder(out, name.parent.parts)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name.name, dir_fd=folder)
+            handle = os.open(name.name, _NEW_FILE, 0o644, dir_fd=folder)
+            with os.fdopen(handle, "wb") as target:
+                shutil.copyfileobj(source, target, 1024 * 1024)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise StepError(
+            f"The artifact {name} cannot be put into the folder for what is published:"
+            f" {error.strerror}. The step's programs must not put links or folders of such names"
+            " there."
+        ) from error
+
+
+def _open_folder(out: Path, parts: tuple[str, ...]) -> int:
+    """A handle of a folder below `out`; it and those above it are made, or are no links."""
+    handle = os.open(out, _FOLDER)
+    for part in parts:
+        above = handle
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, 0o755, dir_fd=above)
+            handle = os.open(part, _FOLDER, dir_fd=above)
+        finally:
+            os.close(above)
+    return handle
 
 
 def _files(folder: Path) -> Iterator[Path]:

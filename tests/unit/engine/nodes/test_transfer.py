@@ -219,3 +219,45 @@ def test_links_in_out_are_not_published(task, console, tmp_path):
     out.mkdir(parents=True)
     (out / "link").symlink_to("/etc/passwd")
     assert run_spec(made, StepSpec("noop"), console).staged == ()
+
+
+@pytest.mark.parametrize("linked", ["file", "folder"])
+def test_an_artifact_is_not_written_through_a_link_in_out(task, console, work, tmp_path, linked):
+    victim = tmp_path / "victims" / "report.html"
+    victim.parent.mkdir()
+    victim.write_text("mine")
+    (work / "plots").mkdir()
+    (work / "plots" / "report.html").write_text("evil")
+    made = task()
+    out = Path(made.folder) / "out"
+    out.mkdir(parents=True)
+    if linked == "file":
+        (out / "plots").mkdir()
+        (out / "plots" / "report.html").symlink_to(victim)
+    else:
+        (out / "plots").symlink_to(victim.parent)
+    outcome = run_spec(made, StepSpec("noop", artifacts=("plots/*.html",)), console)
+    assert victim.read_text() == "mine"
+    if linked == "file":
+        assert [Path(staged.path).read_text() for staged in outcome.staged] == ["evil"]
+    else:
+        assert "plots/report.html cannot be put into the folder" in outcome.reason
+
+
+def test_an_artifact_is_taken_only_from_where_it_lies(task, console, work, tmp_path, monkeypatch):
+    """A program of another step, which shares the folder, swaps the file after the look."""
+    (tmp_path / "secret.key").write_text("TOP SECRET")
+    (work / "report.html").write_text("<p>")
+    look = Path.is_file
+
+    def swap(path):
+        found = look(path)
+        if path.name == "report.html":
+            path.unlink()
+            path.symlink_to(tmp_path / "secret.key")
+        return found
+
+    monkeypatch.setattr(Path, "is_file", swap)
+    outcome = run_spec(task(), StepSpec("noop", artifacts=("report.html",)), console)
+    assert "lies outside the folders that a step may read" in outcome.reason
+    assert outcome.staged == ()
