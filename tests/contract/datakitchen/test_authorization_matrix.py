@@ -65,7 +65,15 @@ class House:
         request = good_request(self.world, operation)
         if own:
             request = replace(request, parameters=self._aimed(operation["id"], request))
+        elif operation["id"] == "kitchen-delete":
+            request = replace(request, parameters={"kitchen": self._made_by_the_member()})
         return send(self.callers[caller], request)
+
+    def _made_by_the_member(self) -> str:
+        """An open kitchen, which whoever made it may delete."""
+        name = self.world.name("own")
+        self.callers["member"].good("PUT", f"/v2/kitchen/create/master/{name}", {})
+        return name
 
     def _aimed(self, operation: str, request: Request) -> dict[str, str]:
         name = {"kitchen-create": "parent", "kitchen-delete": "kitchen",

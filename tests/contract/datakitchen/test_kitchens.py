@@ -205,6 +205,7 @@ def test_a_member_cannot_seize_a_kitchen_or_the_root(member, outsider, kitchen):
             got = put(outsider, name, **sent)
             assert got.status == 403, (name, got.text)
             assert "is decided by" in got.json["message"]["error"]
+        assert outsider.call("DELETE", f"/v2/kitchen/delete/{name}").status == 403
         assert one(member, name) == before
 
 

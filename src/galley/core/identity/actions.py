@@ -68,7 +68,7 @@ TABLE: dict[str, Rule] = {
     "kitchen.create": _on(KITCHEN, wide=True),
     "kitchen.update": _on(KITCHEN),
     "kitchen.staff": _on(KITCHEN, chiefs=True),
-    "kitchen.delete": _on(KITCHEN),
+    "kitchen.delete": _on(KITCHEN, chiefs=True),
     # Projects and what is stored in them.
     "project.list": _on(ACCOUNT, reads=True),
     "project.read": _on(PROJECT, reads=True),

@@ -23,10 +23,17 @@ __all__ = ["ACTIONS", "JUDGE", "SCOPES", "TABLE", "GoneKitchen", "PolicyJudge", 
 _GUEST = "guest"
 _CHIEF = "admin"
 _RULERS = (
-    "Who works in this kitchen is decided by whoever made it, by those with its role Admin, by its"
-    " staff if it is closed and names no roles, and by administrators; ask one of them."
+    "is decided by whoever made it, by those with its role Admin, by its staff if it is closed and"
+    " names no roles, and by administrators; ask one of them."
 )
-_RULERS_OF_ROOT = "Who works in the root kitchen is decided by administrators; ask one of them."
+_RULED = {
+    "kitchen.staff": f"Who works in this kitchen {_RULERS}",
+    "kitchen.delete": f"Whether this kitchen is deleted {_RULERS}",
+}
+_RULED_AT_ROOT = {
+    "kitchen.staff": "Who works in the root kitchen is decided by administrators; ask one of them.",
+    "kitchen.delete": "The root kitchen is never deleted.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +106,7 @@ class PolicyJudge:
         if not _bounds_allow(caller, rule, kind, target):
             return f"The token is bound to other objects and does not allow {action} here."
         if rule.chiefs and caller.roles & rule.roles:
-            return _RULERS_OF_ROOT if _is_root(target) else _RULERS
+            return (_RULED_AT_ROOT if _is_root(target) else _RULED)[action]
         wanted = " or ".join(sorted(rule.roles_on.get(kind, rule.roles))) or "no role"
         if kind == KITCHEN and caller.roles & rule.roles:
             return f"Your role in this kitchen does not allow {action}."

@@ -306,6 +306,10 @@ def test_nobody_seizes_a_kitchen_that_is_open(
     for caller in (people("bob"), ann):
         with pytest.raises(Forbidden, match="root kitchen is decided by administrators"):
             kitchens.change(caller, "master", **changes)
+    with pytest.raises(Forbidden, match="is deleted is decided by whoever made it"):
+        kitchens.close(people("bob"), "dev")
+    with pytest.raises(Forbidden, match="root kitchen is never deleted"):
+        kitchens.close(people("bob"), "master")
     kitchens.change(people("bob"), "dev", description="Anybody may")
     kitchens.change(admin, "master", **changes)
 
