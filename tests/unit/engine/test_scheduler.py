@@ -15,9 +15,11 @@ from galley.core.errors import Conflict, NotFound, Refused
 from galley.core.identity.operations import create_user, disable_user, enable_user, system_caller
 from galley.core.identity.policy import JUDGE
 from galley.core.projects.operations import (
+    KitchenChanges,
     create_kitchen,
     create_recipe,
     seed_account,
+    update_kitchen,
 )
 from galley.core.runs import closing, models, reading
 from galley.core.runs import messages as msg
@@ -220,6 +222,39 @@ def test_the_schedule_of_a_disabled_user_makes_no_runs_and_says_why(bench: Bench
         enable_user(session, ann, clock=bench.clock)
     bench.pass_time(hours=1)
     assert bench.fires()[-1] == ("15:00", "fired")
+
+
+@pytest.mark.parametrize(
+    "shut_out", [{"staff": ["bob@example.org"]}, {"roles": {"ann@example.org": "Guest"}}]
+)
+def test_the_schedule_of_somebody_who_may_no_longer_order_there_makes_no_runs(
+    bench: Bench, shut_out: dict[str, Any]
+) -> None:
+    def change(**parts: Any) -> None:
+        with bench.database.writing() as session:
+            update_kitchen(
+                session, bench.caller, "master", changes=KitchenChanges(**parts), clock=bench.clock
+            )
+
+    with bench.database.writing() as session:
+        ann, _bob = (
+            create_user(session, email=f"{who}@example.org", password=None, clock=bench.clock)
+            for who in ("ann", "bob")
+        )
+    bench.order(by=ann.id)
+    bench.order()
+    change(**shut_out)
+    bench.pass_time(hours=1)
+    assert sorted(bench.fires()) == [("13:00", "fired"), ("13:00", "refused")]
+    fires = models.schedule_fires.c
+    with bench.database.reading() as session:
+        reason = session.scalar(sa.select(fires.reason).where(fires.outcome == "refused"))
+    assert "ann@example.org, who placed the order, may no longer place orders in the kitchen" in (
+        reason or ""
+    )
+    change(staff=[], roles={})
+    bench.pass_time(hours=1)
+    assert bench.fires()[2:] == [("14:00", "fired"), ("14:00", "fired")]
 
 
 def dev_kitchen(bench: Bench) -> int:

@@ -1,6 +1,7 @@
-"""Callers who come without a credential: nobody, and Galley itself."""
+"""Callers who come without a credential: nobody, Galley itself, and whom it works for."""
 
 from galley.core.caller import Caller, Judge
+from galley.core.identity.models import User
 from galley.core.identity.policy import JUDGE
 
 SYSTEM_ID = 0
@@ -19,3 +20,8 @@ def system_caller(judge: Judge = JUDGE) -> Caller:
     return Caller(
         judge=judge, user_id=SYSTEM_ID, login="system", name="Galley", roles=frozenset({"admin"})
     )
+
+
+def caller_of(user: User, judge: Judge = JUDGE) -> Caller:
+    """A user for whom Galley works while they are away: may do what they may, no less, no more."""
+    return Caller(judge=judge, user_id=user.id, login=user.login, name=user.name, roles=user.roles)

@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 from galley.core.caller import Caller
 from galley.core.errors import Refused
 from galley.core.events import audit
-from galley.core.identity.repository import UserRepository
 from galley.core.projects import operations as projects
 from galley.core.projects.models import Kitchen
 from galley.core.runs import messages as msg
@@ -18,6 +17,7 @@ from galley.core.runs import reading
 from galley.core.runs.alerts import EVENTS, check_alerts, unsendable
 from galley.core.runs.desk import Desk
 from galley.core.runs.gate import KitchenGate
+from galley.core.runs.orderer import acting_for
 from galley.core.runs.plan import CompiledSource, ScheduleSpec
 from galley.core.runs.ports import CompileRequest
 from galley.core.runs.schedule import check_schedule, next_due
@@ -68,8 +68,8 @@ def place_order(
 def fire_schedule(desk: Desk, caller: Caller, order: OrderView, due: Any) -> msg.Submitted | None:
     """Make the run of a scheduled order that is due now; once, however many servers try.
 
-    It runs for whoever placed the order. One whose user was disabled makes no run, nor does a
-    recipe that no longer compiles: the time is recorded with the reason.
+    It runs for whoever placed the order. One whose user was disabled or may no longer order there
+    makes no run, nor does a recipe that no longer compiles: the time is recorded with the reason.
     """
     schedule = order.schedule or ScheduleSpec()
     following = next_due(schedule, due)
@@ -77,7 +77,7 @@ def fire_schedule(desk: Desk, caller: Caller, order: OrderView, due: Any) -> msg
     try:
         with desk.database.reading() as session:
             kitchen = KitchenGate(session, caller).home(order)
-            who = _orderer(session, caller, order)
+            who = _self(acting_for(session, caller, order, kitchen))
             request = _compile_request(desk, session, caller, kitchen, wish, who)
         run = replace_due(_new_run(desk, kitchen, wish, desk.compiler.compile(request)), due)
         message = msg.FireSchedule(order.id, due, following, run)
@@ -280,23 +280,6 @@ def _audited(desk: Desk, caller: Caller, action: str, kind: str, uid: str) -> Co
 
 def _self(caller: Caller) -> _Who:
     return caller.login or "", caller.name
-
-
-def _orderer(session: Session, caller: Caller, order: OrderView) -> _Who:
-    """Whoever placed the order; the caller, if that was Galley itself.
-
-    Raises:
-        Refused: the user is disabled.
-    """
-    if not order.created_by:
-        return _self(caller)
-    user = UserRepository(session).get(order.created_by)
-    if not user.is_active:
-        raise Refused(
-            f"The user {user.login}, who placed the order, is disabled. Order it anew as somebody"
-            " else, and stop this one."
-        )
-    return user.login, user.name
 
 
 def _compile_request(  # noqa: PLR0917 - told apart by their types
