@@ -129,6 +129,7 @@ def test_a_wrong_password_and_an_unknown_account_look_alike(world, stranger):
     assert wrong.text.replace(EMAIL, "") == unknown.text.replace("eve@example.org", "")
     assert "set-cookie" not in wrong.headers
     assert "not the password" not in wrong.text
+    assert "This email and password open no account here. Check both and try again." in wrong.text
 
 
 def test_too_many_failures_say_when_to_come_back(world, stranger):

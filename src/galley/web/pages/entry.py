@@ -12,6 +12,7 @@ from galley.core.identity.models import User
 from galley.web import security
 from galley.web.visit import THEME_COOKIE, THEMES, Visit
 
+_REFUSED = "This email and password open no account here. Check both and try again."
 _THEME_LIFETIME_S = 365 * 24 * 3600
 
 
@@ -39,8 +40,8 @@ def sign_in(visit: Visit) -> Response:
             clock=visit.services.clock,
         )
     except (Unauthenticated, TooMany) as error:
-        status = 429 if isinstance(error, TooMany) else 401
-        answer = _sign_in_page(visit, status=status, next=target, email=email, error=error.message)
+        status, told = (429, error.message) if isinstance(error, TooMany) else (401, _REFUSED)
+        answer = _sign_in_page(visit, status=status, next=target, email=email, error=told)
         if error.retry_after_s is not None:
             answer.headers["Retry-After"] = str(error.retry_after_s)
         return answer
