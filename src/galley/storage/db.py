@@ -221,11 +221,14 @@ def is_taken(error: IntegrityError) -> bool:
     return str(error.orig).startswith(("UNIQUE", "FOREIGN KEY"))
 
 
+def is_outcome_unknown(error: BaseException) -> bool:
+    """Whether the connection broke, so that a transaction may have been committed or not."""
+    return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
 def is_connection_lost(error: BaseException) -> bool:
     """Whether the database went away, so that the same work may succeed later."""
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
-    return isinstance(error, OperationalError)
+    return is_outcome_unknown(error) or isinstance(error, OperationalError)
 
 
 def platform_note() -> str | None:

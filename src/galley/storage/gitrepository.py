@@ -289,6 +289,16 @@ class Repository:
         with self._refs.locked_within(0):
             self._settle(self._refs.move_at_once(branch, tip, made), branch, tip)
 
+    def take_back(self, branch: str, made: str, tip: str) -> None:
+        """Move the branch from a commit back to `tip`, unless it is elsewhere by now.
+
+        Raises:
+            RepositoryBusy: another writer has held the repository for a second.
+        """
+        if self.tip(branch) == made:
+            with self._refs.locked_within(_PATIENCE_S):
+                self._refs.move(branch, made, tip)
+
     def wait_until_free(self, branch: str, timeout_s: float) -> bool:
         """Wait for whoever keeps `advance` from its work; False if that took too long."""
         return self._refs.wait_until_free(branch, timeout_s)

@@ -2,12 +2,12 @@
 
 Each change is one commit on the branch. Its objects are written first, while no transaction is
 open: nobody's order waits for them. Then one short transaction writes what belongs to it in the
-database and moves the branch last, without waiting; an attempt that comes again changes nothing.
+database and moves the branch last, without waiting; if the database then refuses, it moves back.
 """
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Protocol
@@ -32,6 +32,7 @@ from galley.core.projects.repository import ProjectRepository
 from galley.core.projects.sight import see_kitchen
 from galley.kit.clock import Clock
 from galley.kit.paths import find_twins
+from galley.storage.db import is_outcome_unknown
 from galley.storage.git import (
     BranchMoved,
     GitStore,
@@ -366,19 +367,37 @@ class _Change:
     def _publish(
         self, tip: str, made: str, message: str, also: Callable[[Kitchen], None] | None
     ) -> None:
-        """The rows, and then the branch: it moves only when the database took its part."""
-        with self.transactions.writing() as session:
-            place = self.place(session, to_change=True)
-            if also is not None:
-                also(place.kitchen)
-                session.flush()
-            what = f"{self.kitchen}/{self.recipe}"
-            noted = audit.entry(
-                self.caller, "recipe.write", "recipe", what, after=message, at=self.clock.now()
-            )
-            audit.append(session, [noted])
-            if made != tip:
-                place.repository.advance(self.kitchen, tip, made)
+        """The rows, then the branch, then the database's word that the rows stay.
+
+        If that word is no, the branch goes back. It stays, and the change with it, if others have
+        gone on from it, if we die in between, or if nobody knows what the database did.
+        """
+        moved: Repository | None = None
+        try:
+            with self.transactions.writing() as session:
+                place = self._note(session, message, also)
+                if made != tip:
+                    moved = place.repository
+                    moved.advance(self.kitchen, tip, made)
+        except Exception as error:
+            if moved is not None and not is_outcome_unknown(error):
+                with suppress(OSError, RepositoryBusy):
+                    moved.take_back(self.kitchen, made, tip)
+            raise
+
+    def _note(
+        self, session: Session, message: str, also: Callable[[Kitchen], None] | None
+    ) -> _Place:
+        place = self.place(session, to_change=True)
+        if also is not None:
+            also(place.kitchen)
+            session.flush()
+        what = f"{self.kitchen}/{self.recipe}"
+        noted = audit.entry(
+            self.caller, "recipe.write", "recipe", what, after=message, at=self.clock.now()
+        )
+        audit.append(session, [noted])
+        return place
 
 
 def _check_result(place: _Place, commit: str, recipe: str, changes: Changes) -> None:

@@ -1,13 +1,17 @@
 """Recipes: folders of a branch, changed by whole commits."""
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 from tests.unit.core.projects.samples import TEMPLATES
 
 from galley.core.caller import Caller
@@ -325,6 +329,87 @@ def test_a_branch_that_never_rests_is_told(
     with pytest.raises(KitchenBusy) as caught:
         recipes.save("rec", {"a": b"1"})
     assert caught.value.retry_after_s == 1
+
+
+class Refusing:
+    """A database that takes the rows and says no, or breaks off, when they are to stay."""
+
+    def __init__(self, database: Database, error: Exception) -> None:
+        self.reading = database.reading
+        self._database = database
+        self._error = error
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        with self._database.writing() as session:
+            yield session
+            raise self._error
+
+
+def create_by(recipes: Recipes, transactions: contents.Transactions, name: str) -> str:
+    return projects.create_recipe(
+        transactions, recipes.caller, recipes.repositories, "master", name,
+        templates=TEMPLATES, clock=recipes.clock,
+    )  # fmt: skip
+
+
+def test_a_change_that_the_database_refuses_at_the_end_can_be_tried_again(
+    recipes: Recipes, account: Database
+) -> None:
+    full = OperationalError("COMMIT", {}, Exception("database or disk is full"))
+    before = recipes.repository.tip("master")
+    with pytest.raises(OperationalError):
+        create_by(recipes, Refusing(account, full), "rec")
+    assert recipes.repository.tip("master") == before
+    assert recipes.names() == []
+    recipes.create("rec")
+    assert recipes.names() == ["rec"]
+
+
+def test_a_branch_that_moved_and_then_failed_goes_back(
+    recipes: Recipes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance = Repository.advance
+
+    def fail(*arguments: Any) -> None:
+        advance(*arguments)
+        raise OSError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Repository, "advance", fail)
+        with pytest.raises(OSError):
+            recipes.create("rec")
+    recipes.create("rec")
+
+
+def test_a_branch_stays_if_nobody_knows_what_the_database_did(
+    recipes: Recipes, account: Database
+) -> None:
+    lost = OperationalError("COMMIT", {}, Exception("server closed"), connection_invalidated=True)
+    with pytest.raises(OperationalError):
+        create_by(recipes, Refusing(account, lost), "rec")
+    assert recipes.names() == ["rec"]
+
+
+def test_a_branch_that_others_went_on_from_stays(
+    recipes: Recipes, account: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance = Repository.advance
+    tips = []
+
+    def push_after(repository: Repository, branch: str, tip: str, made: str) -> None:
+        advance(repository, branch, tip, made)
+        tips.append(
+            repository.commit(
+                branch, {"p/a": b"1"}, message="x", author="x <x>", at=recipes.clock.now()
+            )
+        )
+
+    full = OperationalError("COMMIT", {}, Exception("database or disk is full"))
+    monkeypatch.setattr(Repository, "advance", push_after)
+    with pytest.raises(OperationalError):
+        create_by(recipes, Refusing(account, full), "rec")
+    assert [recipes.repository.tip("master")] == tips
 
 
 def test_a_guest_of_the_kitchen_reads_only(recipes: Recipes, account: Database) -> None:
