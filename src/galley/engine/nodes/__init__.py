@@ -60,7 +60,7 @@ def run_step(task: Task, console: Console) -> Outcome:
     foresaw goes to the log with its traceback.
     """
     try:
-        spec = load(task, task.variables)
+        spec = load(task, task.variables, console)
     except GalleyError as error:
         return _failed(None, console, _with_issues(error), retryable=False)
     except MemoryError:
@@ -68,8 +68,10 @@ def run_step(task: Task, console: Console) -> Outcome:
     return run_spec(task, spec, console, reload=lambda variables: load(task, variables))
 
 
-def load(task: Task, variables: dict[str, Any]) -> StepSpec:
+def load(task: Task, variables: dict[str, Any], console: Console | None = None) -> StepSpec:
     """What the step is to do, from its text rendered with these variables, within limits.
+
+    Keys that are not known, and whatever else its author should look at, go to the console.
 
     Raises:
         Refused: the text is faulty, or takes too long; `issues` tell where.
@@ -85,8 +87,19 @@ def load(task: Task, variables: dict[str, Any]) -> StepSpec:
             raise FileNotFoundError(path)
         return file.read_text(encoding="utf-8")
 
+    def warn(file: str, text: str) -> None:
+        if console is not None:
+            console.warning(f"{f'{task.step_key}/' if file in task.text else ''}{file}: {text}")
+
     with bounded(len(task.text)):
-        return load_step(task.kind, task.text, variables, read_file=read_file, secrets=task.secrets)
+        return load_step(
+            task.kind,
+            task.text,
+            variables,
+            read_file=read_file,
+            secrets=task.secrets,
+            warn=warn,
+        )
 
 
 def run_spec(  # noqa: PLR0911 - one line for each kind of end

@@ -127,6 +127,22 @@ def test_a_step_is_read_from_its_text(task, console):
     assert outcome.checks[0].text == "10 greater-than 9"
 
 
+def test_a_slip_in_a_key_is_told_at_the_start_of_the_log(task, console):
+    notebook = '{"testz": {"t": {"action": "log", "test-variable": "limit"}}}'
+    outcome = run_step(task("noop", text={"notebook.json": notebook}), console)
+    assert outcome.state == "succeeded", outcome.reason
+    assert outcome.checks == ()
+    assert console.lines[0] == (
+        "W",
+        "step1/notebook.json: `testz` is not known here (did you mean 'tests'?); it has no effect.",
+    )
+
+
+def test_a_step_without_slips_logs_no_warning(task, console):
+    run_step(task("noop", text={"notebook.json": "{}"}), console)
+    assert [text for level, text in console.lines if level == "W"] == []
+
+
 def test_faulty_text_is_refused_with_its_place(task, console):
     outcome = run_step(task("noop", text={"notebook.json": '{"sleep": "{{nope}}"}'}), console)
     assert outcome.state == "failed"

@@ -50,13 +50,15 @@ def load_step(
     *,
     read_file: ReadFile,
     secrets: Mapping[str, str] | None = None,
+    warn: Callable[[str, str], None] | None = None,
 ) -> StepSpec:
     """The step as it runs now: its files rendered with the variables, read and checked.
 
     `text` is `StepPlan.text`; `read_file` gives a file of the source by its path below the source
     (KeyError or FileNotFoundError if there is none). `secrets` maps `vault://path/item` to values
-    and replaces references in what was rendered; None leaves them as they are. Look at
-    `StepSpec.late` for variables that make a second call needful.
+    and replaces references in what was rendered; None leaves them as they are. `warn` is told the
+    file and the text of each warning. Look at `StepSpec.late` for variables that make a second call
+    needful.
 
     Raises:
         Refused: a file does not render or says what cannot be; `issues` names all faults.
@@ -73,6 +75,10 @@ def load_step(
     step = read_step(
         kind, text, known, read_file=read_file, secrets=secrets, faults=faults, late=late
     )
+    if warn is not None:
+        for issue in faults.issues:
+            if issue.severity == "warning" and (not late or faults.is_sure(issue)):
+                warn(issue.file, issue.description)
     if faults.has_errors:
         raise refusal("The step", faults.issues)
     return step
