@@ -222,6 +222,18 @@ def test_a_program_that_is_missing_or_killed_is_told_clearly(place):
     assert str(place.segments) not in place.console.text
 
 
+@pytest.mark.parametrize(("last", "shown"), [("", []), ("\nthe reason\n", ["the reason"])])
+def test_the_end_that_is_shown_begins_with_a_whole_line(place, last, shown):
+    """Half of a secret would not be masked."""
+    words = 'printf hunter2-; head -c 65530 /dev/zero | tr "\\0" x; printf "$1"; exit 3'
+    key = KeySpec("p", "program", command=("sh", "-c", words, "sh", last))
+    with pytest.raises(StepError, match="exit code 3"):
+        connector("shell", place).run({}, key)
+    left_out = 8 + 65530 + len(shown)
+    note = f"(The first {left_out} bytes that it printed are left out.)"
+    assert place.console.lines == [("I", text) for text in (note, *shown)]
+
+
 @pytest.mark.parametrize("swap", ['ln -s "$1" "$out"', 'mkfifo "$out"', ":"])
 @pytest.mark.parametrize("code", [0, 1])
 def test_what_stands_where_the_output_was_is_not_read(place, into, tmp_path, swap, code):

@@ -81,7 +81,8 @@ class ShellConnector:
                         f"The program printed more than {_MAX_RESULT_BYTES} bytes; let it write a"
                         " file, and name that in `path`."
                     )
-                text = _read_from(output, 0).rstrip("\n")
+                output.seek(0)
+                text = output.read().decode("utf-8", errors="replace").rstrip("\n")
         finally:
             target.unlink(missing_ok=True)
         for line in text.splitlines():
@@ -104,9 +105,12 @@ class ShellConnector:
     def _show_end(self, output: BinaryIO) -> None:
         """Put the end of what a failed program printed into the log."""
         left_out = max(_size(output) - _SHOWN_BYTES, 0)
-        text = _read_from(output, left_out)
+        output.seek(left_out)
         if left_out:
+            output.readline()  # it may begin inside a secret, which the mask would not know
+            left_out = output.tell()
             self._place.console.info(f"(The first {left_out} bytes that it printed are left out.)")
+        text = output.read().decode("utf-8", errors="replace")
         for line in text.splitlines():
             self._place.console.info(line)
 
@@ -161,11 +165,6 @@ class ShellConnector:
 
 def _size(output: BinaryIO) -> int:
     return os.fstat(output.fileno()).st_size
-
-
-def _read_from(output: BinaryIO, start: int) -> str:
-    output.seek(start)
-    return output.read().decode("utf-8", errors="replace")
 
 
 def _check_kept(output: BinaryIO, path: Path) -> None:
