@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+import galley
 from galley.core.errors import GalleyError, Issue
 from galley.core.recipes import compile as compiling
 from galley.core.recipes import templating
@@ -116,8 +117,8 @@ def _pythons_own() -> list[str]:
 
     Not all of `sys.path`: that may begin with the folder in which the server was started.
     """
-    galley = os.path.dirname(compiling.__file__).partition("/core/")[0]  # noqa: PTH120
-    return ["/usr", "/lib", "/lib64", "/etc/localtime", sys.prefix, sys.base_prefix, galley]
+    own = os.path.dirname(galley.__file__)  # noqa: PTH120
+    return ["/usr", "/lib", "/lib64", "/etc/localtime", sys.prefix, sys.base_prefix, own]
 
 
 def _fork(control: socket.socket, connection: int, progress: int, wall: landlock.ReadOnly) -> None:

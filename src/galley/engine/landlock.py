@@ -34,7 +34,10 @@ def version() -> int:
 
 
 class ReadOnly:
-    """A wall behind which a process reads below `folders` alone, writes no file, calls nobody.
+    """A wall behind which a process reads below `folders` alone and writes no file.
+
+    From version 4 on it neither calls nor is called by TCP. UDP and Unix sockets that lie in a
+    folder stay open to it, below version 6 abstract ones, too.
 
     Made once, put up in any number of processes that are forked later. Where the kernel has no
     Landlock it does nothing.

@@ -2,12 +2,15 @@
 
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import galley
 from galley.engine import compilechild, landlock
 
 pytestmark = pytest.mark.skipif(landlock.version() == 0, reason="this kernel has no Landlock")
@@ -109,6 +112,37 @@ def test_it_costs_little() -> None:
     assert float(os.read(reading, 100)) < 0.01
     os.close(reading)
     os.close(writing)
+
+
+def test_galley_alone_is_read_below_any_folder_named_like_one_of_its_own(tmp_path: Path) -> None:
+    above = tmp_path / "core" / "secret"
+    above.mkdir(parents=True)
+    package = Path(galley.__file__).parent
+    (above / "galley").symlink_to(package)
+    show = "from galley.engine import compilechild; print(*compilechild._pythons_own(), sep='\\n')"
+    said = subprocess.run(
+        [sys.executable, "-c", show],
+        env={"PYTHONPATH": str(above)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    own = said.stdout.splitlines()
+    assert str(above / "galley") in own
+    assert str(tmp_path) not in own
+
+
+@pytest.mark.skipif(landlock.version() < 4, reason="this kernel's Landlock leaves TCP alone")
+def test_what_the_wall_leaves_open_is_what_its_description_says(tmp_path: Path) -> None:
+    """If this fails since the kernel closes more, correct the description and security.md."""
+    place = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(place)
+        server.listen()
+        with socket.socket(socket.AF_UNIX) as client:
+            assert confined(lambda: client.connect(place)) == ""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        assert confined(lambda: client.sendto(b"x", ("127.0.0.1", 9))) == ""
 
 
 def test_the_folder_that_a_server_is_started_in_is_not_among_pythons_own(
