@@ -55,6 +55,24 @@ def test_lines_of_parallel_steps_can_be_told_apart(site, phone):
     expect(line.get_by_text("watch", exact=True)).to_be_visible()
 
 
+@pytest.mark.parametrize("width", [320, 390, 700])
+@pytest.mark.parametrize("paused", [False, True])
+def test_the_question_under_the_last_button_of_a_run_stays_on_screen(
+    site, open_page, width, paused
+):
+    run = site.order(f"ask{width}{paused}")
+    page = open_page(viewport={"width": width, "height": 844})
+    sign_in(page, site.base)
+    page.goto(f"{site.base}/runs/{run}")
+    if paused:
+        page.get_by_role("button", name="Pause").click()
+    page.locator("#run-head .ask > summary").last.click()
+    expect(page.get_by_role("button", name="Stop this run")).to_be_in_viewport(ratio=1)
+    assert_all_in_view(page, "#run-head .ask-box, #run-head .ask-box *")
+    page.get_by_role("button", name="Stop this run").click()
+    expect(page.locator("#run-head")).to_contain_text("Stopped")
+
+
 @pytest.mark.parametrize("width", [390, 800, 1280])
 def test_a_token_with_a_long_name_can_be_revoked_without_scrolling(site, open_page, width):
     page = open_page(viewport={"width": width, "height": 844})
