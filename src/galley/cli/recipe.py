@@ -43,12 +43,13 @@ def check(folder: Path, variation: str, parameters: tuple[str, ...]) -> None:
         word = "" if issue.severity == "error" else f"{issue.severity}: "
         place = f"{issue.file}: " if issue.file else ""
         click.echo(f"{place}{word}{issue.description}")
+    shown = folder if folder.name else folder.resolve()
     errors = sum(issue.severity == "error" for issue in issues)
     if errors:
-        click.echo(f"{errors} error{'s' if errors > 1 else ''} in {folder}.", err=True)
+        click.echo(f"{errors} error{'s' if errors > 1 else ''} in {shown}.", err=True)
         raise SystemExit(1)
     warned = f" There are warnings: {len(issues)}." if issues else ""
-    click.echo(f"The recipe in {folder} can run.{warned}", err=True)
+    click.echo(f"The recipe in {shown} can run.{warned}", err=True)
 
 
 def _request(folder: Path, variation: str, parameters: tuple[str, ...]) -> "CompileRequest":

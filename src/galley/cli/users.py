@@ -116,6 +116,8 @@ def set_password(email: str, from_stdin: bool, data: Path) -> None:
     if from_stdin:
         password = _read_password()
     else:
+        with opened(data) as store, store.database.reading() as session:
+            _user(session, email)  # before anybody types a password for nothing
         password = click.prompt("New password", hide_input=True, confirmation_prompt=True)
     with _changing(data, email) as (store, session, found):
         identity.set_password(session, found, password, clock=store.clock)
@@ -128,7 +130,11 @@ def set_password(email: str, from_stdin: bool, data: Path) -> None:
 @click.argument("roles", nargs=-1, required=True)
 @data_option
 def set_roles(email: str, roles: tuple[str, ...], data: Path) -> None:
-    """Give the user EMAIL exactly these ROLES: `member`, or `admin`."""
+    """Give the user EMAIL exactly these ROLES: `member`, `operator` or `admin`.
+
+    Each of them is a member too. Operators also look after the workers, read the metrics
+    and write the secrets of the account; administrators may do everything.
+    """
     from galley.core.identity import operations as identity
 
     with _changing(data, email) as (store, session, found):

@@ -40,6 +40,15 @@ def test_every_issue_is_printed_and_the_exit_status_says_so(tmp_path: Path) -> N
     assert "2 errors" in result.stderr
 
 
+def test_the_folder_one_stands_in_is_told_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(write(tmp_path, {"variations.json": b"{"}))
+    result = CliRunner().invoke(recipe, ["check", "."])
+    assert result.exit_code == 1
+    assert f" in {tmp_path}." in result.stderr
+
+
 def test_a_warning_is_printed_and_forbids_nothing(tmp_path: Path) -> None:
     files = TEMPLATES["qs1"]("rec", "")
     files["placeholder-node1/notebook.json"] = b'{"test": {}}'

@@ -11,6 +11,7 @@ from galley.cli import cli, explain
 from galley.core.caller import Caller
 from galley.core.errors import GalleyError
 from galley.core.identity import operations as identity
+from galley.core.identity.models import ROLES
 from galley.settings import Settings
 
 ANN, BOB = "ann@example.org", "bob@example.org"
@@ -86,6 +87,18 @@ def test_a_password_is_replaced(data: Path, server: Store) -> None:
     asked = run(data, "user", "password", BOB, given=f"{PASSWORD}\n{PASSWORD}\n")
     assert PASSWORD not in asked.output
     log_in(server)
+
+
+def test_nobody_is_asked_for_the_password_of_nobody(data: Path, server: Store) -> None:
+    refused = run(data, "user", "password", "nobody@example.org", given=f"{OTHER}\n{OTHER}\n")
+    assert refused.exit_code != 0
+    assert "New password" not in refused.output
+    assert "There is no user nobody@example.org" in str(refused.exception)
+
+
+def test_the_help_names_every_role(data: Path) -> None:
+    told = run(data, "user", "role", "--help").output
+    assert all(f"`{role}`" in told for role in ROLES)
 
 
 def test_roles_are_replaced(data: Path, server: Store) -> None:
