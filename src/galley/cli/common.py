@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def data_option(command: Command) -> Command:
+def data_option(command: Command, *, required: bool = True) -> Command:
     """The option that says where Galley keeps its files."""
     return click.option(
         "--data",
         type=click.Path(file_okay=False, path_type=Path),
         envvar="GALLEY_DATA",
-        required=True,
+        required=required,
         help="The folder of everything that Galley keeps (GALLEY_DATA).",
     )(command)
 

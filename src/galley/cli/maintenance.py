@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,6 +88,11 @@ def backup(target: Path, data: Path, without_logs: bool, without_files: bool) ->
     left_out |= {"files"} if without_files else set()
     settings = load_settings(data=data)
     with _faults_told(), _sources(settings, left_out=left_out, must_exist=True) as sources:
+    if target.resolve().is_relative_to(data.resolve()):
+        raise click.UsageError(
+            f"{target} lies in the data folder, and would be lost with it. Name a folder elsewhere,"
+            " best on another disk."
+        )
         now = clock_from_environment().now()
         manifest = make_backup(sources, target, galley=version("galley-server"), now=now)
     size = sum(facts.size_bytes for facts in manifest.files.values())
@@ -101,12 +107,13 @@ def backup(target: Path, data: Path, without_logs: bool, without_files: bool) ->
 
 @click.command()
 @click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@data_option
+@partial(data_option, required=False)
 @click.option("--check", is_flag=True, help="Only check the backup; restore nothing.")
-def restore(source: Path, data: Path, check: bool) -> None:
+def restore(source: Path, data: Path | None, check: bool) -> None:
     """Bring the backup SOURCE back into the empty folder DATA.
 
-    DATA may hold galley.toml and secret.key already. Everything is checked before it is used.
+    DATA may hold galley.toml and secret.key already, and with --check need not be named. Everything
+    is checked before it is used.
     """
     from galley.storage.backup import verify_backup
     from galley.storage.restore import restore_backup
@@ -117,6 +124,8 @@ def restore(source: Path, data: Path, check: bool) -> None:
             click.echo(f"The backup of {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC is whole.")
             return
         with _sources(load_settings(data=data)) as sources:
+        if data is None:
+            raise click.UsageError("Name the folder to restore into: --data DATA.")
             manifest = restore_backup(source, data, sources)
     click.echo(f"Restored the state of {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC into {data}.")
     if not (data / "secret.key").exists():

@@ -174,7 +174,7 @@ def test_a_backup_is_restored_and_found_healthy(
     saved = run(backup, tmp_path / "saved", "--data", installation.data)
     assert saved.exit_code == 0, saved.output
     assert "keep a copy" in saved.output
-    assert "is whole" in run(restore, tmp_path / "saved", "--data", "/nowhere", "--check").output
+    assert "is whole" in run(restore, tmp_path / "saved", "--check").output
     target = tmp_path / "again"
     if installation.store.database.is_sqlite:
         again(installation, tmp_path / "saved", target)
@@ -203,6 +203,21 @@ def again(installation: Installation, saved: Path, target: Path) -> None:
     refused = run(restore, saved, "--data", target)
     assert refused.exit_code == 1
     assert "is not empty" in refused.output
+
+
+def test_a_backup_does_not_go_into_the_data_folder(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    assert run(migrate, "--data", data).exit_code == 0
+    refused = run(backup, data / "saved", "--data", data)
+    assert refused.exit_code == 2
+    assert "lies in the data folder" in refused.output
+    assert not (data / "saved").exists()
+
+
+def test_a_restore_needs_a_place(tmp_path: Path) -> None:
+    refused = run(restore, tmp_path)
+    assert refused.exit_code == 2
+    assert "--data DATA" in refused.output
 
 
 def test_logs_can_be_left_out(installation: Installation, tmp_path: Path) -> None:
@@ -280,7 +295,8 @@ def test_a_changed_audit_entry_is_found(installation: Installation) -> None:
 
 def test_a_lost_branch_and_a_damaged_repository_are_found(installation: Installation) -> None:
     repository = installation.store.repositories.repository("main/recipes")
-    repository.delete_branch("dev")
+    repository.doom_branch("dev", keep_as="dev")
+    repository.bury_branch("dev", keep_as="dev")
     (fault,) = installation.faults()
     assert "dev has no branch" in fault
     for path in (repository.folder / "objects").glob("??/*"):
@@ -290,6 +306,8 @@ def test_a_lost_branch_and_a_damaged_repository_are_found(installation: Installa
     shutil.rmtree(repository.folder)
     (fault,) = installation.faults()
     assert "main/recipes has no repository" in fault
+    on_sqlite = installation.store.database.is_sqlite
+    assert ("restore a backup" if on_sqlite else "link or mount the shared folders") in fault
 
 
 def test_a_wrong_key_is_found(installation: Installation) -> None:
