@@ -40,12 +40,14 @@ class Console(Protocol):
         writable: Sequence[Path] = (),
         timeout_s: float | None = None,
         sandboxed: bool = True,
+        hint: str = "",
     ) -> int:
         """Run a program to its end under the attempt's limits; its output goes to the log.
 
         `env` is the whole environment. `cwd` and `writable` may be written, `readable` only
         read; where a sandbox is at hand nothing else of the user's files is visible. `stdout` is
-        an open file that takes the standard output instead of the log.
+        an open file that takes the standard output instead of the log. `hint` is logged when the
+        program fails behind a wall without the network.
         `sandboxed=False` is for programs of the installation that bring walls of their own (a
         container engine).
 

@@ -38,6 +38,7 @@ class MemoryConsole:
         writable: Sequence[Path] = (),
         timeout_s: float | None = None,
         sandboxed: bool = True,
+        hint: str = "",
     ) -> int:
         self.programs.append(
             {
@@ -47,6 +48,7 @@ class MemoryConsole:
                 "readable": list(readable),
                 "writable": list(writable),
                 "sandboxed": sandboxed,
+                "hint": hint,
             }
         )
         try:

@@ -9,7 +9,7 @@ from galley.core.recipes.spec import KeySpec
 from galley.engine.connectors import paths, tables
 from galley.engine.connectors.base import Batch, ConnectorCapabilities, Place, Result
 from galley.engine.faults import StepError, ended
-from galley.engine.network import network_of
+from galley.engine.network import NO_NETWORK_HINT, network_of
 
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ")
 _MAX_RESULT_BYTES = 1024 * 1024
@@ -138,6 +138,7 @@ class ShellConnector:
                 readable=readable,
                 writable=[place.work],
                 timeout_s=float(timeout) if timeout else None,
+                hint=NO_NETWORK_HINT,
             )
         except TimeoutError as error:
             raise StepError(f"The program {command[0]} took longer than {timeout} s.") from error

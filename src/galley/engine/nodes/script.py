@@ -14,7 +14,7 @@ from galley.engine.connectors.shell import clean_environment
 from galley.engine.containers import find_engine, missing_engine
 from galley.engine.environments import EnvironmentStore, Interpreter, default_folder
 from galley.engine.faults import StepError, ended
-from galley.engine.network import network_of
+from galley.engine.network import NO_NETWORK_HINT, network_of
 from galley.engine.nodes import flow, interface, runner, workshop
 from galley.engine.nodes.base import MAX_VALUE_BYTES, Step
 from galley.engine.nodes.conditions import choose
@@ -210,6 +210,7 @@ def _start(
             network=network_of(spec.network),
             readable=seen,
             writable=[place.folder, step.out, Path(task.work)],
+            hint=NO_NETWORK_HINT,
         )
     except OSError as error:
         raise StepError(

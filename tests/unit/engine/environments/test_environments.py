@@ -66,6 +66,7 @@ def test_an_environment_has_its_requirements_and_is_built_once(tmp_path, shelf, 
     assert len(console.programs) == built == 3
     assert [p["network"] for p in console.programs] == [True, True, False]
     assert all(p["sandboxed"] for p in console.programs)
+    assert not any(p["hint"] for p in console.programs)
     assert visible(tmp_path / "envs") == [environment_key(["tinypkg==1.5"])]
 
 

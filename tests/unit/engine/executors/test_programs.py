@@ -171,12 +171,17 @@ def test_the_network_is_there_on_request(walled):
 @BEHIND_THE_WALL
 def test_a_program_that_fails_without_network_is_told_so(walled):
     connect = "import socket; socket.create_connection(('127.0.0.1', 9))"
-    hint = "GALLEY_STEP_NETWORK=declared"
-    walled.run("python", body={"code": connect})
+    hint = "Ask for the network."
+    walled.run("python", body={"code": connect, "hint": hint})
     assert hint in walled.log()
-    walled.run("python", "two", body={"code": connect, "network": True})
-    walled.run("python", "three", body={"code": "pass"})
-    assert hint not in walled.log("two") + walled.log("three")
+    walled.run("python", "two", body={"code": connect, "hint": hint, "network": True})
+    walled.run("python", "three", body={"code": "pass", "hint": hint})
+    walled.run("python", "four", body={"code": connect})
+    others = walled.log("two") + walled.log("three") + walled.log("four")
+    assert hint not in others
+    assert "network" not in others
+    walled.run("shell", "five", body={"command": ["false"]})
+    assert "GALLEY_STEP_NETWORK=declared" in walled.log("five")
 
 
 @BEHIND_THE_WALL

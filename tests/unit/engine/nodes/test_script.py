@@ -142,6 +142,14 @@ def test_a_script_has_a_clean_environment(task, console, script, monkeypatch):
     assert {"GALLEY_WORK", "GALLEY_OUT", "GALLEY_ATTEMPT"} <= set(outcome.exports["names"])
 
 
+def test_a_script_that_fails_behind_the_wall_is_told_of_the_network(task, console, script):
+    path = script("quiet.py", "")
+    run_spec(task("script"), scripts(ScriptSpec("s", path)), console)
+    *built, ran = console.programs
+    assert "GALLEY_STEP_NETWORK=declared" in ran["hint"]
+    assert not any(program["hint"] for program in built)
+
+
 def test_the_servers_packages_are_not_the_scripts(task, console, script):
     path = script(
         "imports.py", "import importlib.util as u\nfound = u.find_spec('galley') is not None\n"

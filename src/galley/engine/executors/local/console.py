@@ -47,6 +47,7 @@ class ShimConsole:
         writable: Sequence[Path] = (),
         timeout_s: float | None = None,
         sandboxed: bool = True,
+        hint: str = "",
     ) -> int:
         """See `engine.console.Console.run_program` and `Programs.run`."""
         return self._programs.run(
@@ -60,6 +61,7 @@ class ShimConsole:
             writable=writable,
             timeout_s=timeout_s,
             sandboxed=sandboxed,
+            hint=hint,
         )
 
     def at_cancel(self, argv: Sequence[str]) -> None:

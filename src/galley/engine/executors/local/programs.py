@@ -22,7 +22,6 @@ from galley.engine.executors.local.logfile import ERROR, INFO, WARNING, LogFile,
 from galley.engine.executors.local.messages import OWNER_VARIABLE
 from galley.engine.faults import signal_name
 from galley.engine.folders import OUT
-from galley.engine.network import NO_NETWORK_HINT
 
 _SIGNALLED = 128
 _TICK_S = 0.1
@@ -63,10 +62,12 @@ class Programs:
         writable: Sequence[Path] = (),
         timeout_s: float | None = None,
         sandboxed: bool = True,
+        hint: str = "",
     ) -> int:
         """Run a program to its end; its output (both streams, in order) goes to the log.
 
-        `stdout` is an open file for the standard output, which then is not logged.
+        `stdout` is an open file for the standard output, which then is not logged; `hint` is for
+        the log when it fails behind the wall without the network.
         `sandboxed=False` is for programs of the installation (a container engine), which bring
         walls of their own; they have the limits of time only. Returns the exit status, minus the
         signal's number if a signal ended it. What it started and left running is killed.
@@ -93,8 +94,8 @@ class Programs:
         if not ended:
             raise TimeoutError(f"{words[0]} was ended because its {timeout_s:g} s were over")
         status = self._exit_status(words[0], program, output, walled=walled)
-        if status and walled and not network:
-            self._log.write(INFO, NO_NETWORK_HINT)
+        if hint and status and walled and not network:
+            self._log.write(INFO, hint)
         return status
 
     def end_all(self, grace_s: float) -> None:
