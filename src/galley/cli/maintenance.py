@@ -87,12 +87,12 @@ def backup(target: Path, data: Path, without_logs: bool, without_files: bool) ->
     left_out = {"logs"} if without_logs else set[str]()
     left_out |= {"files"} if without_files else set()
     settings = load_settings(data=data)
-    with _faults_told(), _sources(settings, left_out=left_out, must_exist=True) as sources:
     if target.resolve().is_relative_to(data.resolve()):
         raise click.UsageError(
             f"{target} lies in the data folder, and would be lost with it. Name a folder elsewhere,"
             " best on another disk."
         )
+    with _faults_told(), _sources(settings, left_out=left_out, must_exist=True) as sources:
         now = clock_from_environment().now()
         manifest = make_backup(sources, target, galley=version("galley-server"), now=now)
     size = sum(facts.size_bytes for facts in manifest.files.values())
@@ -123,9 +123,9 @@ def restore(source: Path, data: Path | None, check: bool) -> None:
             manifest = verify_backup(source)
             click.echo(f"The backup of {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC is whole.")
             return
-        with _sources(load_settings(data=data)) as sources:
         if data is None:
             raise click.UsageError("Name the folder to restore into: --data DATA.")
+        with _sources(load_settings(data=data)) as sources:
             manifest = restore_backup(source, data, sources)
     click.echo(f"Restored the state of {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC into {data}.")
     if not (data / "secret.key").exists():
