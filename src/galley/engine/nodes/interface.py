@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
 from galley.core.runs.task import CheckResult
+from galley.engine.connectors import paths
 from galley.engine.faults import StepError
 from galley.engine.nodes.base import MAX_VALUE_BYTES, CheckStopped, Step
 
 PROGRESS_FILE = "progress.json"
 LOG_FILE = "ac_process.log"
+_MAX_BYTES = MAX_VALUE_BYTES * 10
 _RESERVED = frozenset({"container-return-status", "start-time", "end-time", "test-data"})
 _STATUS = {"TestPassed": "passed", "TestFailed": "failed", "TestWarning": "warning"}
 _ACTIONS = {"stop-on-error": "stop", "warning": "warn", "log": "log"}
@@ -40,7 +42,8 @@ def read_progress(step: Step, folder: Path, *, place: str) -> None:
     path = folder / PROGRESS_FILE
     if path.is_symlink() or not path.is_file():
         return
-    document = _document(path)
+    with paths.opened_in((step.place.folder.resolve(),), path) as file:
+        document = _document(file)
     for name, value in document.items():
         if name not in _RESERVED and name.isidentifier():
             step.export(name, value)
@@ -56,11 +59,12 @@ def read_progress(step: Step, folder: Path, *, place: str) -> None:
         )
 
 
-def _document(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > MAX_VALUE_BYTES * 10:
+def _document(file: BinaryIO) -> dict[str, Any]:
+    content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
         raise StepError(f"The image's {PROGRESS_FILE} is too large.")
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        return msgspec.json.decode(content, type=dict[str, Any])
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise StepError(f"The image's {PROGRESS_FILE} is not a JSON object: {error}.") from error
 

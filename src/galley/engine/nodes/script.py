@@ -10,6 +10,7 @@ import msgspec
 
 from galley.core.recipes.spec import ScriptSpec
 from galley.core.runs.plan import Environment
+from galley.engine.connectors import paths
 from galley.engine.connectors.shell import clean_environment
 from galley.engine.containers import find_engine, missing_engine
 from galley.engine.environments import EnvironmentStore, Interpreter, default_folder
@@ -143,12 +144,15 @@ def _run_python(
     step.exit_code = code
     if not result.is_file() or result.is_symlink():
         raise StepError(f"The script {script.path} {ended(code)}; the log has its output.")
-    if result.stat().st_size > _ESCAPED * MAX_VALUE_BYTES * (len(script.exports) + 1):
+    limit = _ESCAPED * MAX_VALUE_BYTES * (len(script.exports) + 1)
+    with paths.opened_in((place.folder.resolve(),), result) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
         raise StepError(
             f"The exports of {script.path} are larger than {MAX_VALUE_BYTES} bytes each; put what"
             " is large into a file."
         )
-    _take(step, script, json.loads(result.read_bytes()))
+    _take(step, script, json.loads(content))
 
 
 def _take(step: Step, script: ScriptSpec, result: dict[str, Any]) -> None:

@@ -142,6 +142,27 @@ def test_a_script_has_a_clean_environment(task, console, script, monkeypatch):
     assert {"GALLEY_WORK", "GALLEY_OUT", "GALLEY_ATTEMPT"} <= set(outcome.exports["names"])
 
 
+def test_what_a_program_tells_is_not_read_from_another_runs_folder(task, console, script, tmp_path):
+    """A program may put a link to any place where its folder was."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "s.json").write_text('{"ok": true, "missing": [], "exports": {"x": "theirs"}}')
+    (other / "progress.json").write_text('{"x": "theirs"}')
+    path = script(
+        "swap.py",
+        "import os, shutil\n"
+        "shutil.rmtree('.galley')\n"
+        f"os.symlink({str(other)!r}, '.galley')\n"
+        "os._exit(0)\n",
+    )
+    one = scripts(ScriptSpec("s", path, exports=("x",)))
+    swap = ("sh", "-c", f"rm -r share; ln -s {other} share")
+    for spec in (one, scripts(program=swap)):
+        outcome = run_spec(task("script"), spec, console)
+        assert outcome.exports == {}
+        assert "lies outside the folders" in outcome.reason
+
+
 def test_a_script_that_fails_behind_the_wall_is_told_of_the_network(task, console, script):
     path = script("quiet.py", "")
     run_spec(task("script"), scripts(ScriptSpec("s", path)), console)
