@@ -181,15 +181,21 @@ def _postgres(url: URL, pool_size: int) -> Engine:
 def after_commit(session: Session, act: Callable[[], None]) -> None:
     """Do something once the session's transaction is committed; after a rollback it never is.
 
-    Called inside a savepoint, it hangs on that savepoint, too.
+    Called inside a savepoint, it hangs on that savepoint, too. The session's connection is back in
+    the pool by then: many at once would else wait for each other to let one go.
     """
-    waiting = [act]
+    waiting, due = [act], list[Callable[[], None]]()
     place = session.get_nested_transaction()
 
     @event.listens_for(session, "after_commit")
     def _done(committed: Session) -> None:
         if waiting and not committed.in_nested_transaction():
-            waiting.pop()()
+            due.append(waiting.pop())
+
+    @event.listens_for(session, "after_transaction_end")
+    def _let_go(_session: Session, ended: SessionTransaction) -> None:
+        if due and ended.parent is None:
+            due.pop()()
 
     @event.listens_for(session, "after_soft_rollback")
     def _undone(_session: Session, undone: SessionTransaction) -> None:

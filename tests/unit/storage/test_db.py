@@ -66,6 +66,14 @@ def test_an_act_after_the_commit_waits_for_the_outermost_one(database: Database)
     assert done == ["acted"]
 
 
+def test_an_act_after_the_commit_finds_the_connection_back_in_the_pool(database: Database) -> None:
+    held: list[int] = []
+    with database.writing() as session:
+        session.execute(sa.insert(counters).values(name="x", next_id=1))
+        after_commit(session, lambda: held.append(database.engine.pool.checkedout()))  # type: ignore[attr-defined]
+    assert held == [0]
+
+
 def test_an_act_after_the_commit_is_dropped_by_a_rollback(database: Database) -> None:
     done: list[str] = []
     with database.reading() as session:
