@@ -1,5 +1,6 @@
 """The chores of a server that come round again."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import structlog
@@ -7,6 +8,7 @@ import structlog
 from galley.core.events import audit, idempotency
 from galley.core.identity import operations as identity
 from galley.core.runs import closing, retention
+from galley.core.runs.desk import Desk
 from galley.engine.housekeeper import Chore
 from galley.wire.services import Services
 
@@ -60,7 +62,20 @@ def make_chores(services: Services) -> list[Chore]:
         Chore("uses", _USES_S, flush_uses, at_end=True),
         Chore("forget", _HOUR_S, forget),
         Chore("forget_runs", _HOUR_S, forget_runs, after_s=_FIRST_S),
-        Chore("kitchens", _MINUTE_S, lambda: closing.stop_homeless(services.desk)),
+        Chore("kitchens", _MINUTE_S, stop_homeless(services.desk)),
         Chore("audit", _DAY_S, keep_books),
         Chore("repositories", _DAY_S, tidy, after_s=_HOUR_S),
     ]
+
+
+def stop_homeless(desk: Desk) -> Callable[[], None]:
+    """The chore that stops what is left of deleted kitchens; it tells of each kitchen once."""
+    told: set[int] = set()
+
+    def stop() -> None:
+        for kitchen_id in closing.stop_homeless(desk):
+            if kitchen_id not in told:
+                log.warning("stopping_what_is_left_of_a_kitchen", kitchen_id=kitchen_id)
+                told.add(kitchen_id)
+
+    return stop

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 from tests.unit.engine.test_writer import InstantActs
 
-from galley.core.errors import Conflict, NotFound, Refused
+from galley.app.chores import stop_homeless
+from galley.core.errors import Conflict, NotFound, Refused, Unavailable
 from galley.core.identity.operations import create_user, disable_user, enable_user, system_caller
 from galley.core.identity.policy import JUDGE
 from galley.core.projects.operations import (
@@ -24,6 +26,7 @@ from galley.core.projects.operations import (
 from galley.core.runs import closing, models, reading
 from galley.core.runs import messages as msg
 from galley.core.runs.desk import Desk
+from galley.core.runs.inbox import NotAppliedError
 from galley.core.runs.plan import CompiledSource, Plan, ScheduleSpec, Source, StepPlan
 from galley.engine.scheduler import Scheduler
 from galley.engine.writer import Writer
@@ -297,12 +300,38 @@ def test_a_kitchen_of_the_same_name_does_not_take_over_schedules(
     if not told:
         assert fired == 1
         assert bench.fires() == [("13:00", "skipped")]
-        assert closing.stop_homeless(bench.desk) == 1
-    assert closing.stop_homeless(bench.desk) == 0
+        assert closing.stop_homeless(bench.desk) == [old]
+        bench.writer.call(msg.Tick())
+    assert closing.stop_homeless(bench.desk) == []
     assert bench.value(models.orders.c.state) == "stopped"
     assert bench.value(models.schedules.c.next_due_at) is None
     with pytest.raises(Conflict, match=r"only a paused order can go on"):
         bench.writer.call(msg.UnpauseOrder(order_id, bench.clock.now()))
+
+
+@pytest.mark.parametrize("fault", [NotAppliedError("met a KeyError"), Unavailable("busy")])
+def test_a_kitchen_is_deleted_though_the_ledger_fails(
+    bench: Bench, fault: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = dev_kitchen(bench)
+    schedule_in(bench, old)
+
+    def fail(_message: object) -> None:
+        raise fault
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.writer, "call", fail)
+        with bench.database.writing() as session:
+            closing.delete_kitchen(bench.desk, session, bench.caller, "dev")
+        chore = stop_homeless(bench.desk)  # waits for nobody, and tells once
+        patch.setattr(bench.writer, "send", lambda _message: None)
+        with capture_logs() as logs:
+            chore()
+            chore()
+    assert [entry["kitchen_id"] for entry in logs if "kitchen_id" in entry] == [old]
+    chore()
+    bench.writer.call(msg.Tick())
+    assert closing.stop_homeless(bench.desk) == []
 
 
 def test_nothing_is_accepted_into_a_kitchen_that_went_meanwhile(bench: Bench) -> None:

@@ -6,12 +6,12 @@ in between, `stop_homeless` finds what was left and does it later.
 """
 
 import logging
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from galley.core.caller import Caller
-from galley.core.errors import GalleyError
 from galley.core.projects import operations as projects
 from galley.core.projects.models import Kitchen
 from galley.core.runs import messages as msg
@@ -35,8 +35,11 @@ def delete_kitchen(desk: Desk, session: Session, caller: Caller, name: str) -> N
     after_commit(session, lambda: _stop_all(desk, kitchen_id, reason))
 
 
-def stop_homeless(desk: Desk) -> int:
-    """Stop what is alive of kitchens that are gone; of how many kitchens there was something."""
+def stop_homeless(desk: Desk) -> Sequence[int]:
+    """Have the ledger stop what is alive of kitchens that are gone; the ids of these kitchens.
+
+    Nobody waits for it: what is still there when this is done again is told again.
+    """
     orders, runs = models.orders.c, models.runs.c
     there = sa.select(Kitchen.id)
     of_orders = sa.select(orders.kitchen_id).where(
@@ -48,9 +51,8 @@ def stop_homeless(desk: Desk) -> int:
     with desk.database.reading() as session:
         gone = session.scalars(sa.union(of_orders, of_runs)).all()
     for kitchen_id in gone:
-        _log.warning("stopping what is left of the deleted kitchen of id %d", kitchen_id)
-        desk.writer.call(msg.CloseKitchen(kitchen_id, "The kitchen was deleted."))
-    return len(gone)
+        desk.writer.send(msg.CloseKitchen(kitchen_id, "The kitchen was deleted."))
+    return gone
 
 
 def _stop_all(desk: Desk, kitchen_id: int, reason: str) -> None:
@@ -58,5 +60,5 @@ def _stop_all(desk: Desk, kitchen_id: int, reason: str) -> None:
     failpoint("runs.kitchen_deleted")
     try:
         desk.writer.call(msg.CloseKitchen(kitchen_id, reason))
-    except GalleyError as error:
-        _log.warning("what runs in the deleted kitchen is stopped later: %s", error.message)
+    except Exception as error:  # noqa: BLE001 - also what the leading server has met
+        _log.warning("what runs in the deleted kitchen is stopped later: %s", error)
