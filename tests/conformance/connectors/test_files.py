@@ -23,6 +23,21 @@ def test_paths_outside_are_refused(place, into, path, tmp_path):
         read(place, into, path)
 
 
+@pytest.mark.parametrize(
+    ("name", "path", "cure"),
+    [
+        ("r", "gone.csv", "Check `file-key`."),
+        ("r", "r", "Check `file-key`, without which the name of the key is the file's."),
+        ("r", "r/gone.csv", "with `use-only-file-key` the name of the key is no folder before it"),
+    ],
+)
+def test_a_missing_file_is_told_with_its_place_and_the_setting(place, into, name, path, cure):
+    with pytest.raises(StepError) as refused:
+        connector("file", place).read({}, KeySpec(name, "read_file", path=path), into())
+    assert f"The file {path} was not found (looked for {place.work / path}" in str(refused.value)
+    assert cure in str(refused.value)
+
+
 def test_a_link_does_not_lead_out(place, into, tmp_path):
     (tmp_path / "secret").write_text("x")
     (place.work / "link").symlink_to(tmp_path / "secret")

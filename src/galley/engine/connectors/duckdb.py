@@ -153,7 +153,7 @@ class DuckdbConnector:
         if not text:
             raise StepError("The configuration names no file; give it a `database`.")
         if read_only:
-            return paths.find(self._place, str(text), setting="database").resolve()
+            return paths.find(self._place, str(text), setting="`database`").resolve()
         path = paths.destination(self._place, str(text)).resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
         return path

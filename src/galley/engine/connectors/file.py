@@ -55,7 +55,7 @@ class FileConnector:
     def read(self, config: dict[str, Any], key: KeySpec, into: Path) -> Batch:
         """Copy the file into the attempt's folder."""
         path = self._path(key)
-        source = paths.find(self._place, path, config.get("folder"))
+        source = paths.find(self._place, path, config.get("folder"), setting=_setting(key))
         target = into / "content"
         paths.fetch(self._place, source, target)
         layout = tables.format_of(path, key.format)
@@ -82,6 +82,15 @@ class FileConnector:
         if not key.path:
             raise StepError("The key names no file; give it a `path`.")
         return key.path
+
+
+def _setting(key: KeySpec) -> str:
+    """Where a key's path is written, and what of it the key's own name is."""
+    if key.path == key.name:
+        return "`file-key`, without which the name of the key is the file's"
+    if str(key.path).startswith(f"{key.name}/"):
+        return "`file-key`; with `use-only-file-key` the name of the key is no folder before it"
+    return "`file-key`"
 
 
 def shaped(place: Place, batch: Batch, key: KeySpec, path: str) -> Batch:

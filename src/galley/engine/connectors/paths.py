@@ -37,12 +37,12 @@ def base_folder(place: Place, folder: str | None) -> Path | None:
     return path if path.is_absolute() else place.work / path
 
 
-def find(place: Place, path: str, folder: str | None = None, *, setting: str = "path") -> Path:
+def find(place: Place, path: str, folder: str | None = None, *, setting: str = "`path`") -> Path:
     """The existing file that a path means.
 
     A relative one is looked for in `folder`; without that in the run's folder, among the
     source's files and in the installation's areas, in this order. `setting` is where the user
-    wrote it.
+    wrote it, for the refusal.
 
     Raises:
         StepError: there is no such file, or it lies outside what a step may read.
@@ -60,8 +60,8 @@ def find(place: Place, path: str, folder: str | None = None, *, setting: str = "
         _inside(candidate, readable(place), path, "read")
         if candidate.exists():
             return candidate
-    looked = ", ".join(str(candidate.parent) for candidate in candidates)
-    raise StepError(f"The file {path} was not found (looked in {looked}). Check `{setting}`.")
+    looked = ", ".join(str(candidate) for candidate in candidates)
+    raise StepError(f"The file {path} was not found (looked for {looked}). Check {setting}.")
 
 
 def destination(place: Place, path: str, folder: str | None = None) -> Path:

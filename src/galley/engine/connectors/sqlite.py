@@ -149,7 +149,7 @@ class SqliteConnector:
         if not text:
             raise StepError("The configuration names no file; give it a `database`.")
         if read_only:
-            path = paths.find(self._place, str(text), setting="database").resolve()
+            path = paths.find(self._place, str(text), setting="`database`").resolve()
         else:
             path = paths.destination(self._place, str(text)).resolve()
             path.parent.mkdir(parents=True, exist_ok=True)
