@@ -100,6 +100,22 @@ def test_an_unknown_id_does_not_exist(demo, key, value):
     assert "does not exist." in got.json["message"]["error"]
 
 
+def test_the_id_of_an_order_in_the_place_of_a_runs_is_told_apart(demo):
+    order = demo.order()
+    run = demo.ended(order)["hid"]
+    resume = {"kitchen_name": demo.kitchen}
+    for method, path, body in (
+        ("POST", f"/v2/order/details/{demo.kitchen}", {"serving_hid": order}),
+        ("PUT", f"/v2/order/resume/{order}", resume),
+        ("PUT", f"/v2/serving/stop/{order}", resume),
+    ):
+        told = demo.api.call(method, path, body).json["message"]["error"]
+        assert f"Run {order} does not exist. That is an order; its newest run is {run}." in told
+    waiting = demo.order("daily")
+    got = demo.api.call("PUT", f"/v2/serving/stop/{waiting}", resume)
+    assert "That is an order; it has no run yet." in got.json["message"]["error"]
+
+
 def test_a_failed_run_says_why(demo):
     order = demo.order(body={"parameters": {"amount": "3"}})
     run = demo.ended(order)

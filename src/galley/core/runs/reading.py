@@ -99,11 +99,27 @@ def find_run(
         key = _R.id if isinstance(wanted, int) else _R.uid
         row = session.execute(_run_query().where(key == wanted)).mappings().first()
     if row is None or (kitchen is not None and row["kitchen"] != kitchen):
-        raise NotFound(f"Run {_shown(uid)} does not exist.")
+        raise NotFound(
+            f"Run {_shown(uid)} does not exist.{_if_an_order(session, caller, uid, kitchen)}"
+        )
     run = run_view(row)
     if not KitchenGate(session, caller).admits(run, "run.read"):
         raise NotFound(f"Run {_shown(uid)} does not exist.")
     return run
+
+
+def _if_an_order(session: Session, caller: Caller, uid: str | int, kitchen: str | None) -> str:
+    """What to say to whoever named an order, which they may see, in the place of a run."""
+    if isinstance(uid, int):
+        return ""
+    try:
+        order = find_order(session, caller, uid, kitchen)
+    except NotFound:
+        return ""
+    query = sa.select(_R.uid).where(_R.order_id == order.id).order_by(_R.id.desc())
+    newest = session.scalar(query.limit(1))
+    what = f"its newest run is {uuid_of(newest)}" if newest else "it has no run yet"
+    return f" That is an order; {what}."
 
 
 def list_runs(
