@@ -2,6 +2,7 @@
 
 import secrets
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -16,7 +17,13 @@ from galley.kit.paths import fault_of_path
 from galley.storage.gitcache import FileCache, Files
 from galley.storage.githistory import PastCommit, read_history
 from galley.storage.gitprogram import GitFailed, run_git
-from galley.storage.gitrefs import BranchExists, BranchMoved, NotInRepository, References
+from galley.storage.gitrefs import (
+    BranchExists,
+    BranchMoved,
+    NotInRepository,
+    References,
+    RepositoryBusy,
+)
 from galley.storage.gittree import (
     Entry,
     TreeEditor,
@@ -29,6 +36,7 @@ from galley.storage.gittree import (
 )
 
 _PATIENCE_S = 1.0
+_COMMIT_S = 20.0
 
 
 class Repository:
@@ -48,38 +56,6 @@ class Repository:
     def tip(self, branch: str) -> str | None:
         """The hash of the branch's newest commit, None if there is no such branch."""
         return self._refs.tip(branch)
-
-    def create_branch(self, name: str, at: str) -> None:
-        """Begin a branch at a commit.
-
-        Raises:
-            BranchExists: there is one of that name.
-            NotInRepository: there is no such commit.
-        """
-        with self.objects() as objects:
-            self._load(objects, at)
-        with self.locked():
-            if not self._refs.move(name, None, at):
-                raise BranchExists(f"there is already a branch {name}")
-
-    def delete_branch(self, name: str, *, expect: str | None = None) -> None:
-        """Remove a branch; its commits stay if `keep` holds them. A missing one is fine.
-
-        Raises:
-            BranchMoved: its tip is not `expect`.
-        """
-        with self.locked():
-            tip = self.tip(name)
-            if tip is None:
-                return
-            if expect is not None and tip != expect:
-                raise BranchMoved(f"branch {name} is no longer at {expect}")
-            self._refs.remove(name, tip)
-
-    def keep(self, name: str, sha: str) -> None:
-        """Hold a commit under a hidden name, so that it stays readable without a branch."""
-        with self._refs.locked():
-            self._refs.keep(name, sha)
 
     def doom_branch(self, name: str, *, keep_as: str) -> None:
         """Announce that a branch will go (`bury_branch`), and keep its commits readable for ever.
@@ -124,7 +100,7 @@ class Repository:
             self._refs.unmark(name)
 
     def kept(self) -> dict[str, str]:
-        """Hidden name -> commit that `keep` holds."""
+        """Hidden name -> commit of a branch that went."""
         return self._refs.kept()
 
     def contains(self, branch: str, sha: str) -> bool:
@@ -240,15 +216,25 @@ class Repository:
             NotInRepository: there is no such branch.
             PathClash: a change wants a file where a folder is, or the other way round.
             ValueError: a path that cannot be.
+            RepositoryBusy: others kept changing the branch.
         """
-        with self.locked():
-            tip = self.tip(branch)
-            if tip is None:
-                raise NotInRepository(f"there is no branch {branch}")
-            made = self.prepare(tip, changes, message=message, author=author, at=at)
-            if made != tip:
-                self._settle(self._refs.move(branch, tip, made), branch, tip)
-            return made
+        until = time.monotonic() + _COMMIT_S
+        with self.queued():
+            while time.monotonic() < until:
+                tip = self.tip(branch)
+                if tip is None:
+                    raise NotInRepository(f"there is no branch {branch}")
+                made = self.prepare(tip, changes, message=message, author=author, at=at)
+                try:
+                    if made != tip:
+                        self.advance(branch, tip, made)
+                except BranchMoved:
+                    continue
+                except RepositoryBusy:
+                    self.wait_until_free(branch, until - time.monotonic())
+                    continue
+                return made
+        raise RepositoryBusy(f"branch {branch} never rests")
 
     def prepare(
         self,
@@ -287,7 +273,9 @@ class Repository:
             RepositoryBusy: another writer is at work; `wait_until_free`, then try again.
         """
         with self._refs.locked_within(0):
-            self._settle(self._refs.move_at_once(branch, tip, made), branch, tip)
+            if not self._refs.move_at_once(branch, tip, made):
+                raise BranchMoved(f"branch {branch} is no longer at {tip}")
+            failpoint("git.branch_moved")
 
     def take_back(self, branch: str, made: str, tip: str) -> None:
         """Move the branch from a commit back to `tip`, unless it is elsewhere by now.
@@ -405,11 +393,6 @@ class Repository:
             write_loose(self.folder / "objects", new)
         failpoint("git.objects_written")
         return sha
-
-    def _settle(self, has_moved: bool, branch: str, tip: str) -> None:
-        if not has_moved:
-            raise BranchMoved(f"branch {branch} is no longer at {tip}")
-        failpoint("git.branch_moved")
 
 
 def _blob(objects: DiskObjectStore, sha: bytes) -> bytes:

@@ -196,10 +196,10 @@ def test_hidden_references_are_kept_too(running: Sources, tmp_path: Path, restor
     repository = running.repositories.repository("main/recipes")
     tip = repository.tip("master")
     assert tip is not None
-    repository.create_branch("dev", tip)
+    repository.open_branch("dev", tip, parent="master")
     sha = repository.commit("dev", {"only": b"here"}, message="x", author=ME, at=AT)
-    repository.keep("gone", sha)
-    repository.delete_branch("dev")
+    repository.doom_branch("dev", keep_as="gone")
+    repository.bury_branch("dev", keep_as="gone")
     make_backup(running, tmp_path / "backup", galley="0.1.0", now=AT)
     restored = restore(tmp_path / "backup").sources.repositories.repository("main/recipes")
     assert restored.kept() == {"gone": sha}

@@ -122,7 +122,7 @@ def test_missing_things_are_not_found(repository: Repository) -> None:
         lambda: repository.read_folder(sha, "other"),
         lambda: repository.history("nowhere"),
         lambda: save(repository, {"x": b""}, branch="nowhere"),
-        lambda: repository.create_branch("new", "0" * 40),
+        lambda: repository.open_branch("new", "0" * 40, parent="master"),
     ):
         with pytest.raises(NotInRepository):
             act()
@@ -143,7 +143,7 @@ def test_changes_that_change_nothing_make_no_commit(repository: Repository) -> N
 
 def test_the_executable_bit_survives_an_edit(repository: Repository) -> None:
     sha = plant(repository, "100755", "run.sh", b"one")
-    repository.create_branch("b", sha)
+    repository.open_branch("b", sha, parent="master")
     changed = save(repository, {"run.sh": b"two"}, branch="b")
     assert run_git(repository.folder, "ls-tree", changed).startswith(b"100755")
 
@@ -212,17 +212,18 @@ def test_parallel_commits_are_all_kept(repository: Repository) -> None:
 
 def test_branches_begin_move_and_end(repository: Repository) -> None:
     first = save(repository, {"a": b"1"})
-    repository.create_branch("dev", first)
-    with pytest.raises(BranchExists):
-        repository.create_branch("dev", first)
+    repository.open_branch("dev", first, parent="master")
     second = save(repository, {"a": b"2"}, branch="dev")
+    with pytest.raises(BranchExists):
+        repository.open_branch("dev", first, parent="master")
     assert repository.branches() == {"dev": second, "master": first}
     assert repository.contains("dev", first)
     assert not repository.contains("master", second)
     with pytest.raises(BranchMoved):
-        repository.delete_branch("dev", expect=first)
-    repository.delete_branch("dev", expect=second)
-    repository.delete_branch("dev")
+        repository.advance("dev", first, second)
+    repository.doom_branch("dev", keep_as="dev-1")
+    repository.bury_branch("dev", keep_as="dev-1")
+    repository.bury_branch("dev", keep_as="dev-1")
     assert repository.branches() == {"master": first}
 
 
@@ -230,16 +231,16 @@ def test_a_branch_name_that_git_forbids_is_refused(repository: Repository) -> No
     tip = repository.tip("master")
     assert tip is not None
     with pytest.raises(ValueError, match="cannot name a branch"):
-        repository.create_branch("a..b", tip)
+        repository.open_branch("a..b", tip, parent="master")
 
 
 def test_kept_commits_outlive_their_branch_and_garbage_collection(repository: Repository) -> None:
     tip = repository.tip("master")
     assert tip is not None
-    repository.create_branch("dev", tip)
+    repository.open_branch("dev", tip, parent="master")
     sha = save(repository, {"only": b"here"}, branch="dev")
-    repository.keep("dev-1", sha)
-    repository.delete_branch("dev")
+    repository.doom_branch("dev", keep_as="dev-1")
+    repository.bury_branch("dev", keep_as="dev-1")
     run_git(repository.folder, "gc", "--quiet", "--prune=now")
     assert repository.kept() == {"dev-1": sha}
     assert repository.read(sha, "only") == b"here"

@@ -422,7 +422,7 @@ def test_a_pushed_branch_without_a_kitchen_is_not_overwritten(
 ) -> None:
     tip = kitchens.repository.tip("master")
     assert tip is not None
-    kitchens.repository.create_branch("dev", tip)
+    kitchens.repository.open_branch("dev", tip, parent="master")
     pushed = kitchens.repository.commit(
         "dev", {"a": b"1"}, message="x", author="x <x>", at=kitchens.clock.now()
     )
@@ -434,7 +434,8 @@ def test_a_pushed_branch_without_a_kitchen_is_not_overwritten(
 
 def test_a_kitchen_whose_branch_is_lost_says_so(kitchens: Account, ann: Caller) -> None:
     kitchens.open(ann, "dev")
-    kitchens.repository.delete_branch("dev")
+    kitchens.repository.doom_branch("dev", keep_as="lost")
+    kitchens.repository.bury_branch("dev", keep_as="lost")
     for act in (lambda: kitchens.recipes(ann, "dev"), lambda: kitchens.open(ann, "sub", "dev")):
         with pytest.raises(BranchMissing, match="galley doctor") as caught:
             act()

@@ -399,11 +399,11 @@ def test_a_branch_that_others_went_on_from_stays(
 
     def push_after(repository: Repository, branch: str, tip: str, made: str) -> None:
         advance(repository, branch, tip, made)
-        tips.append(
-            repository.commit(
-                branch, {"p/a": b"1"}, message="x", author="x <x>", at=recipes.clock.now()
-            )
+        pushed = repository.prepare(
+            made, {"p/a": b"1"}, message="x", author="x <x>", at=recipes.clock.now()
         )
+        advance(repository, branch, made, pushed)
+        tips.append(pushed)
 
     full = OperationalError("COMMIT", {}, Exception("database or disk is full"))
     monkeypatch.setattr(Repository, "advance", push_after)
