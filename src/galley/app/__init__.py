@@ -7,6 +7,7 @@ import structlog
 
 from galley.app.addresses import address_of
 from galley.app.application import make_application
+from galley.app.beginning import begin
 from galley.app.chores import make_chores
 from galley.app.parts import claims_of, history_of, secrets_of, step_limits, tell_steps, worker_name
 from galley.app.runtime import Leading, Runtime
@@ -46,7 +47,7 @@ def build(settings: Settings, *, clock: Clock | None = None) -> Runtime:
         log.warning("database_risk", note=note)
     for root in settings.missing_roots:
         log.warning("root_missing", folder=str(root), cure="make it, or correct GALLEY_ROOTS")
-    store = open_store(settings, clock)
+    store = begin(settings, clock)
     store.repositories.sweep()
     seed_account(store.database, store.repositories, store.clock, settings.kitchens_project)
     runtime = _assemble(settings, store)

@@ -5,8 +5,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from galley.app.beginning import begin
 from galley.app.parts import claims_of, history_of, secrets_of, step_limits, tell_steps, worker_name
-from galley.app.store import open_store
 from galley.core.errors import Invalid
 from galley.engine.cluster import Cluster
 from galley.engine.executors.local import LocalExecutor
@@ -54,7 +54,7 @@ def build_worker(settings: Settings, name: str | None = None) -> Worker:
             " On SQLite `galley serve` runs the steps itself."
         )
     tell_steps(settings)
-    store = open_store(settings)
+    store = begin(settings)
     name = name or f"{worker_name(settings)}-worker"
     cluster = Cluster(store.database, store.clock, name, may_lead=False)
     executor = LocalExecutor(

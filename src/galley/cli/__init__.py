@@ -67,6 +67,7 @@ def cli() -> None:
 
 def main() -> None:
     """The program `galley`. Errors that a user can mend are one line and exit status 1."""
+    os.umask(0o077)  # what it writes is for its own user alone
     try:
         status = cli.main(prog_name="galley", standalone_mode=False)
         sys.stdout.flush()

@@ -242,7 +242,8 @@ def _repositories(patient: _Patient) -> Iterator[Finding]:
         projects = session.scalars(sa.select(Project.path).order_by(Project.path)).all()
     for project in projects:
         if not patient.repositories.exists(project):
-            yield Finding(FAULT, "git", f"{project} has no repository", "restore a backup")
+            text = f"{project} has no repository in {patient.repositories.root}"
+            yield Finding(FAULT, "git", text, _cure_of_no_repository(patient))
             continue
         try:
             patient.repositories.repository(project).fsck()
@@ -253,6 +254,15 @@ def _repositories(patient: _Patient) -> Iterator[Finding]:
             yield Finding(OK, "git", f"{project} is sound")
     for stray in sorted(set(patient.repositories.projects()) - set(projects)):
         yield Finding(NOTE, "git", f"{stray} has a repository and no project", "move it away")
+
+
+def _cure_of_no_repository(patient: _Patient) -> str:
+    if patient.database.is_sqlite:
+        return "restore a backup"
+    return (
+        f"link or mount the shared folders, {patient.repositories.root} among them, as"
+        " docs/how-to/serve.md says; if it is lost everywhere, restore a backup"
+    )
 
 
 def _kitchens(patient: _Patient) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from galley.cli.common import data_option, load_settings, require_installation
+from galley.cli.place import prepare
 
 if TYPE_CHECKING:
     from galley.settings import Settings
@@ -40,7 +41,7 @@ def migrate(data: Path, check: bool, draft: str | None) -> None:
     if check:
         require_installation(settings)
     else:
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        prepare(settings)
     database = Database(settings.database_address)
     try:
         before = migrations.current_version(database)

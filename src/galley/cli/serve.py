@@ -1,9 +1,7 @@
 """`galley serve`: the server, from its first start to its clean end."""
 
 import errno
-import fcntl
 import gc
-import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -15,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from galley.cli.common import data_option, load_settings
-from galley.core.errors import Unavailable
+from galley.cli.place import locked, prepare
 from galley.kit.files import write_atomically
 
 if TYPE_CHECKING:
     from galley.app import Runtime
     from galley.settings import Settings
 
-LOCK_NAME = "server.lock"
 ADDRESS_NAME = "server.address"
 """Where the running server says how it is reached, for `galley connect`."""
 
@@ -83,8 +80,9 @@ def run(settings: "Settings") -> None:
 
     Raises:
         click.ClickException: the port or the folder is taken, or the certificate does not load.
+        Invalid: the folder is somebody else's.
     """
-    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    prepare(settings)
     with (
         _bound(settings.host, settings.port) as listener,
         locked(settings.data, on_postgres=settings.database_url is not None),
@@ -217,32 +215,3 @@ def _bind_fault(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRNOTAVAIL:
         return f"{host} is no address of this machine. Use --host 127.0.0.1 or 0.0.0.0."
     return f"Cannot listen on {host}:{port}: {error.strerror}."
-
-
-@contextmanager
-def locked(data: Path, *, on_postgres: bool = False) -> Iterator[None]:
-    """Keep a second server from this data folder; the other commands may work beside it.
-
-    Raises:
-        Unavailable: a server is at work there.
-    """
-    handle = os.open(data / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            other = os.read(handle, 32).decode("ascii", "replace").strip() or "unknown"
-            cure = (
-                "Each server on one Postgres has a data folder of its own: give another one with"
-                " --data; docs/how-to/serve.md says what they share."
-                if on_postgres
-                else f"Stop it first (kill {other}), or give another folder with --data."
-            )
-            raise Unavailable(
-                f"A server (process {other}) works with the folder {data} already. {cure}"
-            ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(handle)

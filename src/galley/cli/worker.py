@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from galley.cli.common import data_option, load_settings
+from galley.cli.place import locked_worker, prepare
 
 
 @click.command()
@@ -25,13 +26,15 @@ def worker(data: Path, name: str | None, slots: int | None) -> None:
 
     settings = load_settings(data=data, slots=slots)
     configure_logging(settings.log_level)
+    if settings.database_url is not None:
+        prepare(settings)
     made = build_worker(settings, name)
     ended = threading.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sign, lambda _number, _frame: ended.set())
-    made.start()
-    print(
-        f"Worker {made.name} is ready with {made.executor.capabilities().slots} slots", flush=True
-    )
-    ended.wait()
-    made.stop()
+    with locked_worker(data, made.name):
+        made.start()
+        slots = made.executor.capabilities().slots
+        print(f"Worker {made.name} is ready with {slots} slots", flush=True)
+        ended.wait()
+        made.stop()

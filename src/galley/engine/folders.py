@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+SHARED = ("git", "logs", "work", "files", "attempts", "trees")
+"""The folders that all servers and workers on one Postgres share."""
+
 OUT = "out"
 """Where below its folder an attempt puts files to be published."""
 

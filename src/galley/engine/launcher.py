@@ -31,7 +31,7 @@ from galley.engine.publishing import Publisher
 from galley.engine.runfacts import run_variables
 from galley.kit.files import delete_folder
 from galley.storage.blobs import BlobStore
-from galley.storage.git import GitStore
+from galley.storage.git import GitStore, RepositoryMissing
 
 log = structlog.get_logger("galley.launcher")
 
@@ -189,6 +189,9 @@ class Launcher:
         except (SQLAlchemyError, Unavailable) as error:
             log.warning("launch_put_off", key=task.key, error=str(error))
             reason = "What the step needs could not be read: the database did not answer."
+            self.never_ran(task.key, task.fence, reason)
+        except RepositoryMissing as error:
+            reason = f"A shared folder of the worker {step.attempt.worker} is not there: {error}"
             self.never_ran(task.key, task.fence, reason)
         except GalleyError as error:
             self._refuse(task, error.message, retryable=False)

@@ -15,7 +15,13 @@ from galley.kit.paths import fault_of_path
 from galley.storage.gitcache import FileCache
 from galley.storage.githistory import PastCommit, author_line
 from galley.storage.gitprogram import GitFailed, run_git
-from galley.storage.gitrefs import BranchExists, BranchMoved, NotInRepository, RepositoryBusy
+from galley.storage.gitrefs import (
+    BranchExists,
+    BranchMoved,
+    NotInRepository,
+    RepositoryBusy,
+    RepositoryMissing,
+)
 from galley.storage.gitrepository import Repository
 from galley.storage.gittree import Entry, PathClash
 
@@ -30,6 +36,7 @@ __all__ = [
     "PathClash",
     "Repository",
     "RepositoryBusy",
+    "RepositoryMissing",
     "author_line",
 ]
 
@@ -70,10 +77,10 @@ class GitStore:
         """The project's repository.
 
         Raises:
-            NotInRepository: there is none.
+            RepositoryMissing: there is none.
         """
         if not self.exists(project):
-            raise NotInRepository(f"project {project} has no repository")
+            raise RepositoryMissing(f"project {project} has no repository")
         return Repository(self._folder(project), self._known)
 
     def sweep(self) -> int:

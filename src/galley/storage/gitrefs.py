@@ -30,6 +30,10 @@ class NotInRepository(KeyError):
         return str(self.args[0])
 
 
+class RepositoryMissing(NotInRepository):
+    """The project has no repository here: a shared folder is not mounted, or it is lost."""
+
+
 class BranchExists(Exception):
     """There is already a branch of that name."""
 

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from galley.core.errors import GalleyError, Unauthenticated
 from galley.core.runs import reading
+from galley.storage.git import RepositoryMissing
 from galley.web import door, streams
 from galley.web.headers import PageHeaders, StaticFolder
 from galley.web.pages import account, entry, files, runs
@@ -29,7 +30,7 @@ from galley.wire.errors import storage_error
 from galley.wire.services import Services
 
 PUBLIC = "public"
-_REFUSED = (HTTPException, GalleyError, SQLAlchemyError, OSError, Exception)
+_REFUSED = (HTTPException, GalleyError, SQLAlchemyError, OSError, RepositoryMissing, Exception)
 
 log = structlog.get_logger("galley.web")
 

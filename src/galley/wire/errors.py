@@ -26,6 +26,7 @@ from galley.core.errors import (
 )
 from galley.storage.blobs import BlobsAway
 from galley.storage.db import is_connection_lost, is_disk_full
+from galley.storage.git import RepositoryMissing
 from galley.wire.call import call_of
 
 log = structlog.get_logger("galley.wire")
@@ -86,6 +87,12 @@ def render_plain(error: GalleyError) -> Response:
 
 def storage_error(error: BaseException) -> GalleyError | None:
     """What a failure of database or disk means to the caller; None for anything else."""
+    if isinstance(error, RepositoryMissing):
+        return Unavailable(
+            "The repository of the recipes is not there; an administrator can see why with"
+            " `galley doctor`.",
+            retry_after_s=30,
+        )
     if isinstance(error, BlobsAway):
         return Unavailable(
             "The store of results does not answer; try again shortly.", retry_after_s=30
@@ -156,6 +163,7 @@ def install_errors(
     app.add_exception_handler(RequestValidationError, on_validation)
     app.add_exception_handler(SQLAlchemyError, on_storage)
     app.add_exception_handler(OSError, on_storage)
+    app.add_exception_handler(RepositoryMissing, on_storage)
     app.add_exception_handler(Exception, on_bug)
 
 

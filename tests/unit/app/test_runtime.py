@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
+from structlog.testing import capture_logs
 
 from galley.app import build, open_store
 from galley.app import parts as app_parts
 from galley.app.runtime import Leading, Runtime
 from galley.app.signing import webhook_keys
+from galley.app.worker import build_worker
+from galley.core.errors import Invalid, Unavailable
 from galley.core.identity import operations as identity
 from galley.core.identity.actors import system_caller
 from galley.core.projects import operations as projects
@@ -169,6 +172,35 @@ def test_each_reign_has_its_own_threads() -> None:
     leading.change(True)
     leading.change(False)
     assert [reign.told for reign in made] == [["start", "nudge", "stop"], ["start", "stop"]]
+
+
+def test_a_server_or_worker_whose_shared_folders_are_not_there_does_not_start(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    first = build(Settings(data=tmp_path / "first", database_url=postgres_url))
+    first.services.database.close()
+    unlinked = Settings(data=tmp_path / "second", database_url=postgres_url)
+    for start in (build, build_worker):
+        with pytest.raises(Unavailable, match=r"second/git does not hold .* main/recipes"):
+            start(unlinked)
+    assert not unlinked.data.exists()
+    unlinked.data.mkdir(mode=0o755)
+    (unlinked.data / "git").symlink_to(first.settings.data / "git")
+    with capture_logs() as logs:
+        linked = build(unlinked)
+    linked.services.database.close()
+    assert [it["cure"] for it in logs if it["event"] == "folder_open_to_others"] == [
+        f"chmod 700 {unlinked.data}"
+    ]
+
+
+def test_a_bad_key_is_told_before_the_database_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, "short")
+    with pytest.raises(Invalid, match=KEY_VARIABLE):
+        build(Settings(data=tmp_path / "data"))
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ import pytest
 from click.testing import CliRunner
 
 from galley.cli import cli
-from galley.cli.serve import locked
+from galley.cli.place import locked, locked_worker, prepare
 from galley.core.errors import Unavailable
+from galley.engine.folders import SHARED
+from galley.settings import Settings
 
 GALLEY = str(Path(sys.executable).with_name("galley"))
 LOGIN = b"username=ann%40example.org&password=wrong"
@@ -178,6 +180,53 @@ def test_what_cannot_be_served(tmp_path: Path, options: tuple[str, ...], hint: s
     failed = CliRunner().invoke(cli, ["serve", "--data", str(tmp_path), *options])
     assert failed.exit_code in {1, 2}
     assert hint in failed.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "migrate"])
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path, command: str) -> None:
+    (tmp_path / "notes.md").touch()
+    failed = galley(command, "--data", str(tmp_path))
+    assert failed.returncode == 1
+    assert "is not empty (notes.md) and holds no Galley" in failed.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.md"]
+
+
+def test_what_may_come_before_the_first_start(tmp_path: Path) -> None:
+    data, shared = tmp_path / "data", tmp_path / "shared"
+    data.mkdir()
+    for name in SHARED:
+        (shared / name).mkdir(parents=True)
+        (data / name).symlink_to(shared / name)
+    for name in ("lost+found", "environments"):
+        (data / name).mkdir()
+    certificate = data / "chain.pem"
+    certificate.touch()
+    (data / "galley.toml").write_text(f'tls_cert = "{certificate}"\ntls_key = "{certificate}"\n')
+    assert galley("migrate", "--data", str(data)).returncode == 0
+    prepare(Settings(data=data))  # a Galley by now
+    assert (data / "galley.db").stat().st_mode & 0o077 == 0
+
+
+def test_a_bad_key_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    failed = subprocess.run(
+        [GALLEY, "serve", "--data", str(data), "--port", "0"],
+        env=os.environ | {"GALLEY_SECRET_KEY": "short"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert failed.returncode == 1
+    assert "GALLEY_SECRET_KEY" in failed.stderr
+    assert {path.name for path in data.iterdir()} == {"server.lock"}
+
+
+def test_a_worker_of_the_same_name_and_folder_is_refused(tmp_path: Path) -> None:
+    with locked_worker(tmp_path, "one"), locked_worker(tmp_path, "two"):
+        refused = pytest.raises(Unavailable, match=rf"another --name.*kill {os.getpid()}")
+        with refused, locked_worker(tmp_path, "one"):
+            pass
 
 
 def test_the_refusal_of_a_taken_folder_names_the_cure(tmp_path: Path) -> None:

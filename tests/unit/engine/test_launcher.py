@@ -23,6 +23,7 @@ from galley.engine.publishing import Publisher
 from galley.kit import files
 from galley.kit.ids import new_uid
 from galley.storage.blobs import BlobsAway, LocalBlobs, sha256_of
+from galley.storage.git import GitStore
 
 WAIT_S = 20
 
@@ -230,6 +231,17 @@ def test_a_kill_follows_an_adoption(bench: Bench) -> None:
     bench.launcher.kill(7, "local")
     assert [task.key for task in bench.recorder.adopted] == ["7"]
     assert bench.recorder.cancelled == ["7"]
+
+
+def test_a_repository_that_is_not_there_hands_the_step_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(bench.recorder, "repository", GitStore(tmp_path / "git").repository)
+    bench.launcher.start(*bench.run(tree="t1"))
+    assert bench.recorder.heard.wait(WAIT_S)
+    (sent,) = bench.recorder.sent
+    assert (type(sent), sent.never_ran) == (msg.Lost, True)
+    assert "project main/recipes has no repository" in sent.reason
 
 
 class Away:

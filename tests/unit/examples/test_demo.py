@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from galley.cli.serve import LOCK_NAME, locked
+from galley.cli.place import LOCK_NAME, locked
 
 DEMO = Path(__file__).parents[3] / "examples/flights/demo.py"
 
