@@ -46,9 +46,20 @@ class Store:
             Invalid: the secret key is malformed, or others may read it.
             KeyMissing: there is no key, and secrets are stored.
         """
+        return open_sealer(self.data, may_make=not self._is_sealed())
+
+    def require_key(self) -> None:
+        """See that the key of what is sealed is here; none is made.
+
+        Raises:
+            Invalid, KeyMissing: see `sealer`.
+        """
+        if self._is_sealed():
+            open_sealer(self.data, may_make=False)
+
+    def _is_sealed(self) -> bool:
         with self.database.reading() as session:
-            is_sealed = session.scalar(sa.select(Secret.id).limit(1)) is not None
-        return open_sealer(self.data, may_make=not is_sealed)
+            return session.scalar(sa.select(Secret.id).limit(1)) is not None
 
 
 def import_models() -> None:

@@ -47,6 +47,7 @@ def build_worker(settings: Settings, name: str | None = None) -> Worker:
 
     Raises:
         Invalid: the settings name no Postgres: on SQLite the one server runs all steps itself.
+        KeyMissing: secrets are stored, and their key is not here.
     """
     if settings.database_url is None:
         raise Invalid(
@@ -55,6 +56,7 @@ def build_worker(settings: Settings, name: str | None = None) -> Worker:
         )
     tell_steps(settings)
     store = begin(settings)
+    store.require_key()
     name = name or f"{worker_name(settings)}-worker"
     cluster = Cluster(store.database, store.clock, name, may_lead=False)
     executor = LocalExecutor(
