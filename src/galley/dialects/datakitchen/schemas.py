@@ -7,6 +7,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from galley.core.errors import Invalid
 from galley.core.recipes.formats.system import RESERVED
 from galley.dialects.datakitchen.states import ALERT_EVENT
+from galley.kit.destinations import fault_of_destination
 from galley.wire.body import parse_json
 
 MAX_COUNT = 1000
@@ -246,7 +247,8 @@ def alerts_of(value: Any) -> dict[str, list[str]]:
     """Alert destinations by Galley's event names.
 
     Raises:
-        Invalid: an event that does not exist, or a destination that is no text.
+        Invalid: an event that does not exist, or a destination that nothing can be sent to; the
+            message names the event as clients do.
     """
     if isinstance(value, str | list):
         value = dict.fromkeys(ALERT_EVENT, value)
@@ -260,5 +262,8 @@ def alerts_of(value: Any) -> dict[str, list[str]]:
         listed = [addresses] if isinstance(addresses, str) else (addresses or [])
         if not isinstance(listed, list) or any(not isinstance(a, str) for a in listed):
             raise Invalid(f"Alert {name}: its destinations must be a list of texts.")
+        for address in listed:
+            if fault := fault_of_destination(address.strip()):
+                raise Invalid(f"Alert {name}: {address[:300]!r} {fault}.")
         found[ALERT_EVENT[name]] = listed
     return found

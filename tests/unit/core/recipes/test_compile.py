@@ -477,6 +477,12 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ("no list", {"variations.json": "[]"}, "variations.json", "write an object"),
     ("not text", {"variables.json": b"\xff\xfe"}, "variables.json", "not UTF-8"),
     ("no variable list", {"variables.json": {"db": 1}}, "variables.json", '"variable-list"'),
+    (
+        "a slip in variable list",
+        {"variables.json": {"variables-list": {}}},
+        "variables.json",
+        """has no "variable-list", but 'variables-list'. Write""",
+    ),
     ("a list", {"variables.json": "[]"}, "variables.json", "write an object"),
     ("null", {"variables.json": "null"}, "variables.json", "write an object"),
     ("a text", {"description.json": '""'}, "description.json", "write an object"),

@@ -140,6 +140,10 @@ def test_alerts_are_for_all_events_or_for_named_ones():
         ({"schedule": {"cron": 5}}, "schedule.cron: Input should be a valid string"),
         ({"graph-setting": [["a"], 5]}, "graph-setting.1: Input should be a valid list"),
         ({"alerts": {"orderrunError": [5]}}, "alerts: Alert orderrunError: its destinations must"),
+        (
+            {"alerts": {"orderrunError": ["ops"]}},
+            "alerts: Alert orderrunError: 'ops' is neither a mail address",
+        ),
         ({"alerts": 5}, "alerts: alerts must be an object of events, or a list of addresses."),
     ],
 )

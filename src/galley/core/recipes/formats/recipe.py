@@ -6,9 +6,11 @@ from galley.core.recipes.faults import Faults
 from galley.core.recipes.formats.reading import Section
 from galley.core.recipes.formats.variations import is_legacy, plain_values
 from galley.kit.destinations import fault_of_destination
+from galley.kit.nearest import did_you_mean
 
 DESCRIPTION = "description.json"
 VARIABLES = "variables.json"
+_LIST = "variable-list"
 _OTHERS = ("description",)
 _VENDORS_OWN = ("email-delivery-service",)
 _EVENTS = {
@@ -27,14 +29,16 @@ def read_variables(document: Any, faults: Faults) -> tuple[dict[str, Any], froze
     or without `variable-list` around it.
     """
     top = Section(document, VARIABLES, "", faults)
-    if "variable-list" in top.data:
-        section = top.section("variable-list")
+    if _LIST in top.data:
+        section = top.section(_LIST)
         top.warn_of_unknown()
     elif any(is_legacy(value) for value in top.data.values()):
         section = top
     else:
         if top.data:
-            top.fault('has no "variable-list". Write {"variable-list": {...}}.')
+            near = next((key for key in top.data if did_you_mean(key, [_LIST])), None)
+            instead = f", but {near[:100]!r}" if near else ""
+            top.fault(f'has no "{_LIST}"{instead}. Write {{"{_LIST}": {{...}}}}.')
         return {}, frozenset()
     legacy = {
         str(value.get("string-replace-key") or name)

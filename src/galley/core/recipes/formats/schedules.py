@@ -92,7 +92,7 @@ def _schedule(section: Section) -> ScheduleSpec | None:
         try:
             return convert_repeat(text, zone)
         except Invalid as error:
-            section.fault(f"{error.message}", "schedule")
+            section.fault(f"cannot be: {error.message}", "schedule")
             return None
     fields = len(text.split())
     if fields == _SECONDS_FIELDS:
@@ -122,7 +122,7 @@ def _checked(section: Section, schedule: ScheduleSpec, now: datetime) -> Schedul
     try:
         check_schedule(schedule, now)
     except Invalid as error:
-        section.fault(error.message, "schedule")
+        section.fault(f"cannot be: {error.message}", "schedule")
         return None
     return schedule
 
