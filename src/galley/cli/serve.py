@@ -84,8 +84,8 @@ def run(settings: "Settings") -> None:
     """
     prepare(settings)
     with (
-        _bound(settings.host, settings.port) as listener,
         locked(settings.data, on_postgres=settings.database_url is not None),
+        _bound(settings.host, settings.port) as listener,
     ):
         from galley.app import build
         from galley.wire.logging import configure_logging

@@ -76,7 +76,7 @@ def test_first_start_neighbours_and_drain(served: Served) -> None:
     taken = galley("serve", "--data", str(served.data.parent / "x"), "--port", str(served.port))
     assert taken.returncode == 1
     assert taken.stderr.startswith(f"Error: Port {served.port} is taken. Use --port N")
-    second = galley("serve", "--data", str(served.data), "--port", "0")
+    second = galley("serve", "--data", str(served.data), "--port", str(served.port))
     assert second.returncode == 1
     assert f"(process {served.process.pid}) works with the folder" in second.stderr
     beside = galley("user", "add", "ann@example.org", "--data", str(served.data))
