@@ -5,6 +5,7 @@ judged in full; of the others only what does not depend on a stand-in is reporte
 """
 
 import ast
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,11 +23,15 @@ from galley.core.recipes.graph import Ancestry, Graph
 from galley.core.recipes.references import find_references
 from galley.core.recipes.spec import PAST, CheckSpec, StepSpec
 from galley.core.recipes.templating import LATER, is_template, names_in
-from galley.core.recipes.variables import Resolved
+from galley.core.recipes.values import NAME
+from galley.core.recipes.variables import PARAMETERS, Resolved
 from galley.core.runs.plan import Environment, Limits
+from galley.kit.nearest import did_you_mean
 
 _ALWAYS = system.RESERVED | FUNCTIONS.keys() | {"True", "False", "None", "load_text"}
 _ORIGINS = {CONDITIONS: "variations.json", DEFERRED: "variables.json"}
+_WORD = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
+_MOST_SEARCHED = 2_000_000
 _CURE = (
     "Define it in variables.json, an override set, the kitchen or the order's parameters, or have"
     " an earlier step set it."
@@ -175,6 +180,23 @@ class Checker:
                 self._faults.warning(place, issue.description)
             else:
                 self._faults.error(place, issue.description)
+
+
+def warn_of_unused(
+    parameters: Iterable[str], files: Mapping[str, bytes], known: Iterable[str], faults: Faults
+) -> None:
+    """Tell of an order's parameters whose names stand nowhere in the source: slips, most often.
+
+    Sources of more than 2 MB are not searched.
+    """
+    left = {name for name in parameters if NAME.match(name)}
+    if not left or sum(map(len, files.values())) > _MOST_SEARCHED:
+        return
+    words = {word for content in files.values() for word in _WORD.findall(content)}
+    unused = {name for name in left if name.encode() not in words}
+    for name in sorted(unused):
+        near = did_you_mean(name, set(known) - unused)
+        faults.warning(PARAMETERS, f"`{name}` is used by nothing in the recipe{near}.")
 
 
 def _place(folder: StepFolder, file: str) -> str:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from galley.core.errors import Issue, Refused
-from galley.core.recipes.checking import Checker, Trial
+from galley.core.recipes.checking import Checker, Trial, warn_of_unused
 from galley.core.recipes.documents import decode, parse_json
 from galley.core.recipes.faults import Faults, SourceFault, refusal
 from galley.core.recipes.formats import system
@@ -137,6 +137,9 @@ class _Compilation:
         steps = self._steps(graph, deciding, resolved, legacy, renderer)
         if self.faults.has_errors:
             return Compilation(None, self.faults.issues)
+        levels = dict(self.request.levels)
+        given = set(levels.get("parameter", ())) - set(levels.get("kitchen", ()))
+        warn_of_unused(given, self.files, resolved.origins, self.faults)
         plan = Plan(
             source=self._source(),
             steps=steps,

@@ -211,3 +211,16 @@ def test_the_examples_are_clean(request_for: Request) -> None:
         }
         assert json.loads(files["variations.json"])["variation-list"]
         assert check_recipe(request_for(files, "")) == []
+
+
+def test_a_parameter_that_nothing_uses_is_told(compiled: Any, files_of: Any) -> None:
+    notebook = {"sleep": "{{minimum_rows - 10}}"}
+    files = files_of(more={"a/notebook.json": notebook}, variables={"minimum_rows": 10, "day": "1"})
+    given = {"minimum_row": 11, "minimum_rows": 12, "day": "2", "other": "x"}
+    found = compiled(files, parameters=given, kitchen={"other": "y"})
+    assert found.compiled.plan.warnings == (
+        (
+            "the order's parameters",
+            "`minimum_row` is used by nothing in the recipe (did you mean 'minimum_rows'?).",
+        ),
+    )
