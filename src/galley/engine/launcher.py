@@ -26,6 +26,7 @@ from galley.core.runs.plan import StepPlan
 from galley.core.runs.ports import Executor, RunWriter
 from galley.core.runs.states import AttemptState
 from galley.core.runs.task import Outcome, Task, storable
+from galley.core.secrets.sealing import KeyMissing, SealBroken
 from galley.engine.folders import Folders
 from galley.engine.publishing import Publisher
 from galley.engine.runfacts import run_variables
@@ -186,6 +187,8 @@ class Launcher:
             history = self._history(run, step.key) if step.plan.keeps_history else {}
             task = msgspec.structs.replace(task, secrets=secrets, history=history)
             self._submit(step, task)
+        except (KeyMissing, SealBroken) as error:  # time mends neither
+            self._refuse(task, error.message, retryable=False)
         except (SQLAlchemyError, Unavailable) as error:
             log.warning("launch_put_off", key=task.key, error=str(error))
             reason = "What the step needs could not be read: the database did not answer."

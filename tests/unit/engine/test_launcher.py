@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from galley.core.errors import Refused, Unavailable
+from galley.core.errors import GalleyError, Refused, Unavailable
 from galley.core.runs import messages as msg
 from galley.core.runs.live import LiveAttempt, LiveRun, LiveStep
 from galley.core.runs.plan import Limits, Plan, Source, StepPlan
 from galley.core.runs.states import AttemptState, StepState
 from galley.core.runs.task import Outcome, Staged, Task
+from galley.core.secrets.sealing import KeyMissing, SealBroken
 from galley.engine import publishing
 from galley.engine.folders import Folders
 from galley.engine.launcher import Launcher
@@ -271,6 +272,18 @@ def test_while_the_database_is_away_nothing_starts_and_what_runs_is_watched(
     assert (type(sent), sent.never_ran) == (msg.Lost, True)
     assert "the database did not answer" in sent.reason
     assert not bench.recorder.submitted
+
+
+@pytest.mark.parametrize("error", [SealBroken("sealed with the key abc"), KeyMissing(Path("d"))])
+def test_a_secret_that_does_not_open_fails_the_step_at_once_with_the_cure(
+    bench: Bench, error: GalleyError
+) -> None:
+    bench.secrets = Away(error)
+    bench.launcher.start(*bench.run(text={"notebook.json": '"#{vault://pg/password}"'}))
+    assert bench.recorder.heard.wait(WAIT_S)
+    (sent,) = bench.recorder.sent
+    assert isinstance(sent, msg.Finished)
+    assert (sent.outcome.reason, sent.outcome.retryable) == (error.message, False)
 
 
 def test_a_later_kill_goes_straight_to_the_executor(bench: Bench) -> None:
