@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 LOCK_NAME = "server.lock"
 
 _MARKS = frozenset({"galley.db", LOCK_NAME, "worker.id", "executor"})
-_EARLY = frozenset({"galley.toml", "secret.key", "lost+found", "environments", "server.log"})
+_EARLY = frozenset({"galley.toml", "secret.key", "lost+found", "environments", "nohup.out"})
+_EARLY_ENDINGS = (".log", ".env")
 _SHOWN = 3
 
 
@@ -29,13 +30,24 @@ def prepare(settings: "Settings") -> None:
     data = settings.data
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     there = {path.name for path in data.iterdir() if not path.name.startswith(".")}
-    named = {file.name for file in (settings.tls_cert, settings.tls_key, *settings.roots) if file}
-    others = sorted(there - _EARLY - {*SHARED, "blobs"} - named)
+    early = _EARLY | {*SHARED, "blobs"} | _named(settings)
+    others = sorted(name for name in there - early if not name.endswith(_EARLY_ENDINGS))
     if others and not there & _MARKS:
         raise Invalid(
             f"{data} is not empty ({', '.join(others[:_SHOWN])}) and holds no Galley; give an"
             " empty or a new folder with --data."
         )
+
+
+def _named(settings: "Settings") -> set[str]:
+    """What lies in the data folder, or leads from it, because a setting names it."""
+    data = settings.data.absolute()
+    names: set[str] = set()
+    for path in filter(None, (settings.tls_cert, settings.tls_key, *settings.roots)):
+        for file, folder in ((path.absolute(), data), (path.resolve(), data.resolve())):
+            if file.is_relative_to(folder):
+                names.update(file.relative_to(folder).parts[:1])
+    return names
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from galley.cli import cli
 from galley.cli.place import locked, locked_worker, prepare
-from galley.core.errors import Unavailable
+from galley.core.errors import Invalid, Unavailable
 from galley.engine.folders import SHARED
 from galley.settings import Settings
 
@@ -199,12 +199,25 @@ def test_what_may_come_before_the_first_start(tmp_path: Path) -> None:
         (data / name).symlink_to(shared / name)
     for name in ("lost+found", "environments"):
         (data / name).mkdir()
-    certificate = data / "chain.pem"
-    certificate.touch()
-    (data / "galley.toml").write_text(f'tls_cert = "{certificate}"\ntls_key = "{certificate}"\n')
+    for name in ("galley.log", "nohup.out", "galley.env"):
+        (data / name).touch()
+    for folder in (data / "tls" / "own", shared / "keys"):
+        folder.mkdir(parents=True)
+        (folder / "chain.pem").touch()
+    (data / "keys").symlink_to(shared / "keys")
+    certificate, key = data / "tls" / "own" / "chain.pem", data / "keys" / "chain.pem"
+    (data / "galley.toml").write_text(f'tls_cert = "{certificate}"\ntls_key = "{key}"\n')
     assert galley("migrate", "--data", str(data)).returncode == 0
     prepare(Settings(data=data))  # a Galley by now
     assert (data / "galley.db").stat().st_mode & 0o077 == 0
+
+
+def test_what_only_shares_a_name_with_a_setting_is_somebody_elses(tmp_path: Path) -> None:
+    data, certificate = tmp_path / "data", tmp_path / "chain.pem"
+    data.mkdir()
+    (data / "chain.pem").touch()
+    with pytest.raises(Invalid, match=r"is not empty \(chain\.pem\)"):
+        prepare(Settings(data=data, tls_cert=certificate, tls_key=certificate))
 
 
 def test_a_bad_key_is_told_before_anything_is_made(tmp_path: Path) -> None:
