@@ -147,6 +147,15 @@ def test_all_orders_of_a_kitchen_are_deleted(demo):
         assert demo.api.good("GET", f"/v2/order/status/{demo.kitchen}")["total-orders"] == 0
 
 
+def test_only_who_may_delete_a_kitchen_deletes_all_its_orders(demo, outsider):
+    order = demo.order("daily")
+    for path in (f"/v2/order/deleteall/{demo.kitchen}", f"/v2/kitchen/delete/{demo.kitchen}"):
+        got = outsider.call("DELETE", path)
+        assert (got.status, "by whoever made it" in got.text) == (403, True), got.text
+    assert demo.status_of(order) == "ACTIVE_ORDER"
+    assert outsider.good("DELETE", f"/v2/order/delete/{order}", {}) == OK
+
+
 CALLS = [
     ("PUT", "/v2/order/resume/{}", "serving_hid"),
     ("PUT", "/v2/order/pause/{}", "serving_book_hid"),

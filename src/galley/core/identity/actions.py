@@ -82,6 +82,7 @@ TABLE: dict[str, Rule] = {
     "order.create": _on(KITCHEN, PROJECT),
     "order.stop": _on(KITCHEN, PROJECT),
     "order.delete": _on(KITCHEN, PROJECT),
+    "order.clear": _on(KITCHEN, chiefs=True),
     "run.read": _on(KITCHEN, PROJECT, reads=True),
     "run.stop": _on(KITCHEN, PROJECT),
     "run.resume": _on(KITCHEN, PROJECT),

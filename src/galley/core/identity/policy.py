@@ -29,10 +29,15 @@ _RULERS = (
 _RULED = {
     "kitchen.staff": f"Who works in this kitchen {_RULERS}",
     "kitchen.delete": f"Whether this kitchen is deleted {_RULERS}",
+    "order.clear": f"Whether this kitchen is emptied of its orders {_RULERS}",
 }
 _RULED_AT_ROOT = {
     "kitchen.staff": "Who works in the root kitchen is decided by administrators; ask one of them.",
     "kitchen.delete": "The root kitchen is never deleted.",
+    "order.clear": (
+        "Whether the root kitchen is emptied of its orders is decided by administrators; ask one of"
+        " them, or delete the orders one by one."
+    ),
 }
 
 

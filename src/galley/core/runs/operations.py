@@ -251,9 +251,9 @@ def delete_orders(desk: Desk, caller: Caller, kitchen: str, *, companions: Compa
     """Remove every order of a kitchen, in one change; how many there were."""
     with desk.database.reading() as session:
         place = projects.get_kitchen(session, caller, kitchen)
-        caller.require("order.delete", place)
+        caller.require("order.clear", place)
         ids = reading.order_ids(session, place.id)
-    extra = _audited(desk, caller, "order.delete_all", "kitchen", kitchen)
+    extra = _audited(desk, caller, "order.clear", "kitchen", kitchen)
     desk.writer.call(msg.DeleteOrders(tuple(ids), (*extra, *companions)))
     return len(ids)
 

@@ -204,6 +204,21 @@ def test_refusals_say_what_to_do_and_what_was_asked() -> None:
         CALLERS["stranger"].require("order.create", TARGETS["closed-kitchen"])
 
 
+def test_whoever_may_not_delete_a_kitchen_may_not_take_its_orders_either() -> None:
+    for caller in CALLERS.values():
+        for target in (found for action, _, found in QUESTIONS if action == "kitchen.delete"):
+            both = [verdict(caller, act, target) for act in ("kitchen.delete", "order.clear")]
+            assert both[0] == both[1], (caller, target)
+
+
+def test_a_refusal_of_what_only_rulers_may_names_them() -> None:
+    for action in (name for name, rule in TABLE.items() if rule.chiefs):
+        with pytest.raises(Forbidden, match="by whoever made it"):
+            CALLERS["member"].require(action, TARGETS["open-kitchen"])
+        with pytest.raises(Forbidden, match="root kitchen is"):
+            CALLERS["member"].require(action, TARGETS["root-kitchen"])
+
+
 def test_rows_of_identity_are_judged_by_their_owner() -> None:
     member, stranger = CALLERS["member"], CALLERS["stranger"]
     for row, action in (
