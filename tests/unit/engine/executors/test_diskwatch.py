@@ -8,7 +8,9 @@ import pytest
 
 from galley.core.runs.plan import Limits
 from galley.engine.executors.local import diskwatch
-from galley.engine.executors.local.diskwatch import Mark, added_bytes, mark_of
+from galley.engine.executors.local.attempt import Attempt
+from galley.engine.executors.local.diskwatch import DiskWatch, Mark, added_bytes, mark_of
+from galley.engine.executors.local.link import TemplateLink
 
 MIB = 1 << 20
 NOTHING = Mark(0.0, {})
@@ -114,6 +116,66 @@ def test_of_a_large_folder_a_part_is_noted(tmp_path, monkeypatch):
         path.chmod(0o600)
     (added,) = added_bytes(str(tmp_path), [Mark(0.0, mark.blocks)])
     assert 3 * MIB <= added < 3.1 * MIB
+
+
+def test_folders_take_from_what_is_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setattr(diskwatch, "_MOST_NOTED", 3)
+    deep = tmp_path / "a" / "b" / "c"
+    deep.mkdir(parents=True)
+    (deep / "far").touch()
+    assert mark_of(str(tmp_path)).blocks == {}
+    (deep / "far").rename(deep.parent.parent / "near")
+    assert len(mark_of(str(tmp_path)).blocks) <= 1
+
+
+def test_what_a_fast_step_writes_at_once_is_its_own(make_bench, monkeypatch):
+    def slow_mark(folder):
+        time.sleep(1)
+        return mark_of(folder)
+
+    monkeypatch.setattr(diskwatch, "mark_of", slow_mark)
+    bench = make_bench().start()
+    work = bench.folder / "work"
+    script = f"cd {work}; for i in 1 2 3 4 5 6; do head -c 1000000 /dev/urandom > $i; done; sleep 9"
+    outcome = bench.run("program", body={"argv": ["sh", "-c", script]}, limits=Limits(disk_mb=4))
+    assert "over its limit of 4 MB" in outcome.reason
+
+
+def test_an_attempt_that_was_not_sent_is_not_watched(make_bench, monkeypatch):
+    seen = []
+    send = TemplateLink.send
+
+    def refuse_once(link, *request):
+        supervisor = bench.executor._supervisor
+        seen.append((supervisor._busy, len(supervisor._disk._watched)))
+        return len(seen) > 1 and send(link, *request)
+
+    bench = make_bench()
+    monkeypatch.setattr(TemplateLink, "send", refuse_once)
+    bench.start()
+    assert bench.run("noop").state == "succeeded"
+    assert seen == [(1, 1), (1, 1)]
+
+
+def test_attempts_that_begin_together_share_a_mark(bench, tmp_path, monkeypatch):
+    marked = []
+
+    def mark(folder):
+        marked.append(folder)
+        time.sleep(0.01)
+        return mark_of(folder)
+
+    monkeypatch.setattr(diskwatch, "mark_of", mark)
+    monkeypatch.setattr(diskwatch, "_REST", 1000)
+    watch = DiskWatch(Limits(disk_mb=4), lambda *_: None)
+    for key in "abc":
+        watch.began(Attempt.of(bench.task(key, "noop"), None))
+    assert len(marked) == 1
+    for key in "abc":
+        watch.ended(bench.prefix + key)
+    watch.began(Attempt.of(bench.task("d", "noop"), None))
+    assert len(marked) == 2
+    watch.close()
 
 
 def test_steps_of_a_run_may_write_together_what_their_limits_allow(make_bench, tmp_path):

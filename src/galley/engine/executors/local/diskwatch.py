@@ -18,7 +18,7 @@ from galley.engine.executors.local.attempt import Attempt
 from galley.engine.executors.local.limits import disk_advice
 
 LOOK_S = 2.0
-_REST = 20  # times as long as a look took, the watch rests
+_REST = 20  # times as long as a look took, the watch rests; as long a mark is fresh
 _MOST_FILES = 100_000
 _MOST_NOTED = 10_000  # an attempt's start waits for it
 _JOIN_S = 5.0
@@ -29,15 +29,6 @@ _UNLIMITED_MB = 1 << 40
 log = structlog.get_logger("galley.executor")
 
 
-@dataclass(slots=True)
-class _Folder:
-    """A run's folder: the limits of the attempts that work in it, and of all that ever did."""
-
-    count: int = 0
-    running_mb: int = 0
-    begun_mb: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class Mark:
     """A moment, in seconds since 1970, and the blocks that files (device, number) had then."""
@@ -46,9 +37,28 @@ class Mark:
     blocks: dict[tuple[int, int], int]
 
 
+_NO_MARK = Mark(0.0, {})
+
+
+@dataclass(slots=True)
+class _Folder:
+    """A run's folder: the limits of the attempts that work in it, and of all that ever did.
+
+    Attempts that begin while the last mark is fresh share it. `gone_mb` are the limits of those
+    that had ended when it was made.
+    """
+
+    count: int = 0
+    running_mb: int = 0
+    begun_mb: int = 0
+    mark: Mark = _NO_MARK
+    gone_mb: int = 0
+    fresh_until: float = 0.0
+
+
 @dataclass(slots=True)
 class _Watched:
-    """An attempt; `gone_mb` are the limits of those that had ended before it began."""
+    """An attempt; `gone_mb` are the limits of those that had ended when its mark was made."""
 
     attempt: Attempt
     limit_mb: int
@@ -80,15 +90,16 @@ class DiskWatch:
         """The attempt is about to start, or was found at work: what is there now is not its own."""
         limit_mb = attempt.limits.above(self._default).disk_mb
         known_mb = _UNLIMITED_MB if limit_mb is None else limit_mb
-        mark = mark_of(attempt.work) if limit_mb is not None else Mark(0.0, {})
         with self._lock:
             folder = self._folders[attempt.work]
-            gone_mb = folder.begun_mb - folder.running_mb
+        if limit_mb is not None:
+            _refresh(folder, attempt.work)
+        with self._lock:
             folder.count += 1
             folder.running_mb += known_mb
             folder.begun_mb += known_mb
             self._watched[attempt.key] = _Watched(
-                attempt, known_mb, gone_mb, mark, time.monotonic()
+                attempt, known_mb, folder.gone_mb, folder.mark, time.monotonic()
             )
         if not self._begun.is_set():
             self._begun.set()
@@ -162,8 +173,19 @@ class DiskWatch:
                     self._begun.clear()
 
 
+def _refresh(folder: _Folder, path: str) -> None:
+    """Make a new mark, unless the last one is fresh."""
+    began = time.monotonic()
+    if began < folder.fresh_until:
+        return
+    folder.gone_mb = folder.begun_mb - folder.running_mb
+    folder.mark = mark_of(path)
+    ended = time.monotonic()
+    folder.fresh_until = ended + _REST * (ended - began)
+
+
 def mark_of(folder: str) -> Mark:
-    """What lies below at this moment; of a large folder only a part is noted."""
+    """What lies below at this moment; of a large folder only a part is noted, in a bounded time."""
     now = time.time()
     blocks = {
         (status.st_dev, status.st_ino): status.st_blocks
@@ -194,18 +216,21 @@ def added_bytes(folder: str, marks: Sequence[Mark]) -> list[int]:
 
 
 def _statuses(folder: str, most: int) -> Iterator[os.stat_result]:
-    """What the system says about the files below; what goes away meanwhile is left out."""
+    """What the system says about the files below; what goes away meanwhile is left out.
+
+    Of all files and folders only the first `most` are looked at.
+    """
     waiting = [folder]
     while waiting:
         try:
             with os.scandir(waiting.pop()) as entries:
                 for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-                        continue
                     most -= 1
                     if most < 0:
                         return
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                        continue
                     try:
                         yield entry.stat(follow_symlinks=False)
                     except FileNotFoundError:

@@ -124,13 +124,15 @@ class Supervisor:
                 self._waiting.popleft()
                 continue
             attempt.serial = next(self._serials)
+            self._occupy(attempt, Phase.SENT)  # first: the watch notes what is there before it runs
             if not self._link.send(attempt.serial, attempt.generation, attempt.payload or b""):
+                self._release(attempt)
+                attempt.phase = Phase.WAITING
                 self._loop.after(_RETRY_S, self._hand_out)
                 return
             failpoint("executor.sent")
             self._waiting.popleft()
             self._by_serial[attempt.serial] = attempt
-            self._occupy(attempt, Phase.SENT)
 
     def _occupy(self, attempt: Attempt, phase: Phase) -> None:
         if not attempt.holds_slot:
