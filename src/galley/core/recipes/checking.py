@@ -5,6 +5,7 @@ judged in full; of the others only what does not depend on a stand-in is reporte
 """
 
 import ast
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,13 +25,16 @@ from galley.core.recipes.references import find_references
 from galley.core.recipes.spec import PAST, CheckSpec, StepSpec
 from galley.core.recipes.templating import LATER, is_template, names_in
 from galley.core.recipes.values import NAME
-from galley.core.recipes.variables import PARAMETERS, Resolved
+from galley.core.recipes.variables import Resolved
 from galley.core.runs.plan import Environment, Limits
+from galley.core.runs.ports import CompileRequest
 from galley.kit.nearest import did_you_mean
 
 _ALWAYS = system.RESERVED | FUNCTIONS.keys() | {"True", "False", "None", "load_text"}
 _ORIGINS = {CONDITIONS: "variations.json", DEFERRED: "variables.json"}
 _WORD = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
+_ESCAPE = re.compile(rb"\\(?:[nrtbf]|u[0-9A-Fa-f]{4})")
+_ORDER = "the order"
 _MOST_SEARCHED = 2_000_000
 _CURE = (
     "Define it in variables.json, an override set, the kitchen or the order's parameters, or have"
@@ -182,21 +186,30 @@ class Checker:
                 self._faults.error(place, issue.description)
 
 
-def warn_of_unused(
-    parameters: Iterable[str], files: Mapping[str, bytes], known: Iterable[str], faults: Faults
-) -> None:
-    """Tell of an order's parameters whose names stand nowhere in the source: slips, most often.
+def warn_of_unused(request: CompileRequest, known: Iterable[str], faults: Faults) -> None:
+    """Tell of what an order gives under names that stand nowhere else: slips, most often.
 
-    Sources of more than 2 MB are not searched.
+    Searched are the source's files and the values of the levels above them; sources of more than
+    2 MB are not searched.
     """
-    left = {name for name in parameters if NAME.match(name)}
-    if not left or sum(map(len, files.values())) > _MOST_SEARCHED:
+    levels = dict(request.levels)
+    given = levels.get("parameter", {}).keys() - levels.get("kitchen", {}).keys()
+    left = {name for name in given if NAME.match(name)}
+    if not left or sum(map(len, request.files.values())) > _MOST_SEARCHED:
         return
-    words = {word for content in files.values() for word in _WORD.findall(content)}
+    values = (json.dumps(list(level.values()), default=str) for level in levels.values())
+    texts = [*request.files.values(), *map(str.encode, values)]
+    words = {word for text in texts for word in _words(text)}
     unused = {name for name in left if name.encode() not in words}
     for name in sorted(unused):
         near = did_you_mean(name, set(known) - unused)
-        faults.warning(PARAMETERS, f"`{name}` is used by nothing in the recipe{near}.")
+        faults.warning(_ORDER, f"what it gives as `{name}` is used by nothing in the recipe{near}.")
+
+
+def _words(text: bytes) -> Iterable[bytes]:
+    """Every word of a text, read as it is and as JSON, where a name may follow an escape."""
+    yield from _WORD.findall(text)
+    yield from _WORD.findall(_ESCAPE.sub(b" ", text))
 
 
 def _place(folder: StepFolder, file: str) -> str:

@@ -137,9 +137,7 @@ class _Compilation:
         steps = self._steps(graph, deciding, resolved, legacy, renderer)
         if self.faults.has_errors:
             return Compilation(None, self.faults.issues)
-        levels = dict(self.request.levels)
-        given = set(levels.get("parameter", ())) - set(levels.get("kitchen", ()))
-        warn_of_unused(given, self.files, resolved.origins, self.faults)
+        warn_of_unused(self.request, resolved.origins, self.faults)
         plan = Plan(
             source=self._source(),
             steps=steps,

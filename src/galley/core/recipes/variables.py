@@ -13,8 +13,7 @@ from galley.core.recipes.faults import Faults, SourceFault
 from galley.core.recipes.templating import Renderer, is_template, names_in
 from galley.core.recipes.values import MAX_VALUE_BYTES, NAME, fitted, kind_of, shown
 
-PARAMETERS = "the order's parameters"
-_LEVEL_WORDS = {"kitchen": "the kitchen's overrides", "parameter": PARAMETERS}
+_LEVEL_WORDS = {"kitchen": "the kitchen's overrides", "parameter": "the order's parameters"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,9 +218,32 @@ def test_a_parameter_that_nothing_uses_is_told(compiled: Any, files_of: Any) -> 
     files = files_of(more={"a/notebook.json": notebook}, variables={"minimum_rows": 10, "day": "1"})
     given = {"minimum_row": 11, "minimum_rows": 12, "day": "2", "other": "x"}
     found = compiled(files, parameters=given, kitchen={"other": "y"})
-    assert found.compiled.plan.warnings == (
-        (
-            "the order's parameters",
-            "`minimum_row` is used by nothing in the recipe (did you mean 'minimum_rows'?).",
-        ),
-    )
+    text = "what it gives as `minimum_row` is used by nothing in the recipe"
+    told = f"{text} (did you mean 'minimum_rows'?)."
+    assert found.compiled.plan.warnings == (("the order", told),)
+
+
+@pytest.mark.parametrize(
+    ("source", "given", "kitchen"),
+    [
+        ({"sleep": "{{n}}"}, {"n": "{{bucket}}", "bucket": 1}, {}),
+        ({"sleep": "{{n}}"}, {"bucket": 1}, {"n": "{{bucket}}"}),
+        ({"sleep": "{{n}}"}, {"bucket": 1}, {"n": ["a\nbucket"]}),
+        ({"x": "import os\nbucket = 1"}, {"bucket": 1}, {}),
+        ({"x": "\tbucket\r"}, {"bucket": 1}, {}),
+        ({"x": "\u00a0bucket"}, {"bucket": 1}, {}),
+        ({"x": "\\nbucket"}, {"nbucket": 1}, {}),
+    ],
+)
+def test_a_name_in_another_value_or_after_an_escape_is_used(
+    compiled: Any, files_of: Any, source: Any, given: Any, kitchen: Any
+) -> None:
+    files = files_of(more={"a/notebook.json": {"sleep": 0}, "notes.ipynb": source})
+    found = compiled(files, parameters=given, kitchen=kitchen)
+    assert [text for _, text in warnings_of(found) if "used by nothing" in text] == []
+
+
+def test_a_name_that_stands_in_keys_alone_is_not_used(compiled: Any, files_of: Any) -> None:
+    found = compiled(files_of(), parameters={"bucket": 1}, kitchen={"target": "b"})
+    told = "what it gives as `bucket` is used by nothing in the recipe."
+    assert warnings_of(found) == [("the order", told)]
