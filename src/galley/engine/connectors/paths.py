@@ -129,13 +129,14 @@ def fetch(place: Place, path: Path, into: Path) -> None:
 def put(place: Place, source: Path, target: Path, *, append: bool = False) -> None:
     """Copy a finished file to a user's place: whole or not at all, durable.
 
-    With `append` the content is added to what is there, still in one step.
+    With `append` the content is added to what is there, still in one step. In the installation's
+    areas others may read what is new, and a file that is replaced keeps its permissions.
 
     Raises:
         StepError: the place cannot be written.
     """
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(place, target.parent)
         folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             real = Path(f"/proc/self/fd/{folder}").readlink()
@@ -151,10 +152,45 @@ def put(place: Place, source: Path, target: Path, *, append: bool = False) -> No
         ) from error
 
 
+def _make_folder(place: Place, folder: Path) -> None:
+    """Make a folder and those above it; in the installation's areas others may enter them."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if _is_shared(place, handle):
+                _permit(handle, 0o755)
+        finally:
+            os.close(handle)
+
+
+def _is_shared(place: Place, folder: int) -> bool:
+    """Whether an open folder lies in the installation's areas, where files are for others too."""
+    real = Path(f"/proc/self/fd/{folder}").readlink()
+    return any(real.is_relative_to(root.resolve()) for root in place.roots)
+
+
+def _permit(handle: int, mode: int) -> None:
+    """Give an open file its permissions; some file systems have none, and refuse."""
+    if stat.S_IMODE(os.fstat(handle).st_mode) != mode:
+        with contextlib.suppress(PermissionError):
+            os.fchmod(handle, mode)
+
+
+def _mode(folder: int, name: str) -> int:
+    """The permissions of a file that is to be replaced, or those of a new one."""
+    try:
+        present = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return 0o644
+    return present.st_mode & 0o777 if stat.S_ISREG(present.st_mode) else 0o644
+
+
 def _replace(place: Place, folder: int, source: Path, target: Path, *, append: bool) -> None:
     temporary = f".{target.name}.{os.getpid()}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    handle = os.open(temporary, flags, 0o644, dir_fd=folder)
+    handle = os.open(temporary, flags, 0o600, dir_fd=folder)
     try:
         with os.fdopen(handle, "wb") as file:
             if append and target.exists():
@@ -163,6 +199,8 @@ def _replace(place: Place, folder: int, source: Path, target: Path, *, append: b
             with source.open("rb") as content:
                 shutil.copyfileobj(content, file, 1024 * 1024)
             file.flush()
+            if _is_shared(place, folder):
+                _permit(file.fileno(), _mode(folder, target.name))
             os.fsync(file.fileno())
         failpoint("connector.file_written")
         os.replace(temporary, target.name, src_dir_fd=folder, dst_dir_fd=folder)
