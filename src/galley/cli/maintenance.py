@@ -88,12 +88,12 @@ def backup(target: Path, data: Path, without_logs: bool, without_files: bool) ->
     left_out = {"logs"} if without_logs else set[str]()
     left_out |= {"files"} if without_files else set()
     settings = load_settings(data=data)
-    if target.resolve().is_relative_to(data.resolve()):
-        raise click.UsageError(
-            f"{target} lies in the data folder, and would be lost with it. Name a folder elsewhere,"
-            " best on another disk."
-        )
     with _faults_told(), _sources(settings, left_out=left_out, must_exist=True) as sources:
+        if target.resolve().is_relative_to(data.resolve()):
+            raise click.UsageError(
+                f"{target} lies in the data folder, and would be lost with it. Name a folder"
+                " elsewhere, best on another disk."
+            )
         now = clock_from_environment().now()
         manifest = make_backup(sources, target, galley=version("galley-server"), now=now)
     size = sum(facts.size_bytes for facts in manifest.files.values())
