@@ -71,6 +71,8 @@ class Cluster:
         self._stopping = threading.Event()
         self._beat_at = clock.monotonic()
         self._patient_until = self._beat_at
+        self._seen: Future[Any] | None = None
+        self._seen_at = self._beat_at
         self._wakers: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._serve, name="galley-cluster", daemon=True)
 
@@ -301,15 +303,7 @@ class Cluster:
         self._send_reports()
         if self.leads:
             self._feed()
-            with self._database.connection() as connection:
-                workers = leadership.list_workers(connection)
-            self._mind_gap()  # once more: this process may have stood still within this look
-            seen = tuple(
-                msg.WorkerSeen(w.name, w.slots, tuple(sorted(w.tags)), w.is_alive)
-                for w in workers
-                if w.is_alive or self._clock.monotonic() >= self._patient_until
-            )
-            self.writer.send(msg.WorkersSeen(seen))
+            self._see_workers()
         with self._lock:
             waiting = list(self._waiting)
         for uid in waiting:
@@ -318,11 +312,37 @@ class Cluster:
             waker()
         self._beat_at = self._clock.monotonic()
 
+    def _see_workers(self) -> None:
+        """Tell the ledger which workers live.
+
+        While this server's own commits hang, those of workers' reports may hang as well, although
+        rows can be read: none is dead then. The worker in this process lives in any case.
+        """
+        with self._database.connection() as connection:
+            workers = leadership.list_workers(connection)
+        self._mind_gap()  # once more: this process may have stood still within this look
+        is_waiting = self._seen is not None and not self._seen.done()
+        if is_waiting and self._clock.monotonic() - self._seen_at > BEAT_S:
+            self._be_patient()
+            return
+        is_patient = self._clock.monotonic() < self._patient_until
+        seen = []
+        for worker in workers:
+            is_alive = worker.is_alive or worker.name == self.holder
+            if is_alive or not is_patient:
+                tags = tuple(sorted(worker.tags))
+                seen.append(msg.WorkerSeen(worker.name, worker.slots, tags, is_alive))
+        future = self.writer.send(msg.WorkersSeen(tuple(seen)))
+        if not is_waiting:
+            self._seen, self._seen_at = future, self._clock.monotonic()
+
     def _mind_gap(self) -> None:
         """After a time in which nothing was heard, give workers time to report."""
-        now = self._clock.monotonic()
-        if now - self._beat_at > _GAP_S:
-            self._patient_until = now + LEASE_S
+        if self._clock.monotonic() - self._beat_at > _GAP_S:
+            self._be_patient()
+
+    def _be_patient(self) -> None:
+        self._patient_until = self._clock.monotonic() + LEASE_S
 
     def _try_to_lead(self) -> None:
         with self._database.connection() as connection:
@@ -330,7 +350,7 @@ class Cluster:
         if epoch is None or self._acts is None:
             return
         failpoint("cluster.lease_taken")
-        self._epoch = epoch
+        self._epoch, self._seen = epoch, None
         log.info("leading", holder=self.holder, epoch=epoch)
         try:
             self.writer.start(self._acts)

@@ -2,6 +2,8 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -206,8 +208,7 @@ def test_what_a_dead_worker_held_is_lost_and_tried_elsewhere(
         dead = models.leases.c.name == "worker:w1"
         connection.execute(models.leases.update().where(dead).values(until=0))
         leadership.report_worker(connection, "w2", 4, (), 60)
-    leader._beat()
-    leader.send(msg.Tick()).result(10)
+    look_at_workers(leader)
     assert len(acts.started) == 2
     assert leader.send(msg.Finished(*old, Outcome(state="succeeded"))).result(10) is False
     assert leader.send(msg.Finished(*acts.started[1], Outcome(state="succeeded"))).result(10)
@@ -483,30 +484,71 @@ def test_a_report_that_cannot_travel_holds_up_no_other(join: Callable[[str], Clu
     assert first.leads
 
 
-def test_after_an_outage_workers_get_time_to_report_before_they_are_dead(
-    postgres_database: Database,
-) -> None:
-    leader = Cluster(postgres_database, SystemClock(), "a:1")
-    acts = Elsewhere(leader.writer)
-    leader.start(acts)
-    with postgres_database.connection() as connection:
-        leadership.report_worker(connection, "w1", 4, (), 60)
+def look_at_workers(leader: Cluster) -> None:
+    """Have the leader look at the workers, and wait until the ledger has heard of it."""
+    assert leader._seen is not None
+    leader._seen.result(10)
+    leader._beat()
+    leader._seen.result(10)
+    leader.send(msg.Tick()).result(10)
+
+
+@contextmanager
+def leading_with_a_step_on(
+    database: Database, worker: str
+) -> Iterator[tuple[Cluster, Callable[[], str | None]]]:
+    """A leader `a:1` whose only worker holds a step, and how its attempt stands."""
+    leader = Cluster(database, SystemClock(), "a:1")
+    leader.start(Elsewhere(leader.writer))
+    with database.connection() as connection:
+        leadership.report_worker(connection, worker, 4, (), 60)
     leader._beat()
     leader.call(submit(1))
 
     def state() -> str | None:
-        leader.send(msg.Tick()).result(10)
-        with postgres_database.reading() as session:
+        with database.reading() as session:
             states = sa.select(models.attempts.c.state).order_by(models.attempts.c.id)
             return session.scalars(states).first()
 
-    with postgres_database.connection() as connection:
-        leader._beat_at -= 60  # the database was away for all
-        dead = models.leases.c.name == "worker:w1"
-        connection.execute(models.leases.update().where(dead).values(until=0))
-    leader._beat()
-    assert state() == "starting"
-    leader._patient_until = 0
-    leader._beat()
-    assert state() == "lost"
+    yield leader, state
     leader.stop()
+
+
+def end_lease(database: Database, worker: str) -> None:
+    dead = models.leases.c.name == f"worker:{worker}"
+    with database.connection() as connection:
+        connection.execute(models.leases.update().where(dead).values(until=0))
+
+
+def test_after_an_outage_workers_get_time_to_report_before_they_are_dead(
+    postgres_database: Database,
+) -> None:
+    with leading_with_a_step_on(postgres_database, "w1") as (leader, state):
+        leader._beat_at -= 60  # the database was away for all
+        end_lease(postgres_database, "w1")
+        look_at_workers(leader)
+        assert state() == "starting"
+        leader._patient_until = 0
+        look_at_workers(leader)
+        assert state() == "lost"
+
+
+def test_while_commits_hang_no_worker_is_dead(postgres_database: Database) -> None:
+    with leading_with_a_step_on(postgres_database, "w1") as (leader, state):
+        leader._seen = Future()  # the last message about workers is not committed yet
+        leader._seen_at -= 10
+        end_lease(postgres_database, "w1")
+        leader._beat()
+        leader._seen.set_result(None)
+        look_at_workers(leader)
+        assert state() == "starting"  # now the workers have time to report
+        leader._patient_until = 0
+        look_at_workers(leader)
+        assert state() == "lost"
+
+
+def test_the_worker_in_the_leaders_own_process_is_never_dead(postgres_database: Database) -> None:
+    with leading_with_a_step_on(postgres_database, "a:1") as (leader, state):
+        end_lease(postgres_database, "a:1")
+        look_at_workers(leader)
+        assert state() == "starting"
