@@ -66,7 +66,7 @@ bench-runs: dev ## runs over HTTP: one step, a chain, a fan, 200 orders at once,
 	$(BIN)/python benchmarks/runs.py
 
 fuzz: dev ## walk every operation with hostile and valid input (CALLS=50000, SEED=...)
-	GALLEY_FUZZ_CALLS=$(or $(CALLS),50000) $(if $(SEED),GALLEY_FUZZ_SEED=$(SEED)) $(BIN)/pytest tests/fuzz --timeout 5400 -q
+	GALLEY_FUZZ_CALLS=$(or $(CALLS),50000) $(if $(SEED),GALLEY_FUZZ_SEED=$(SEED)) $(BIN)/pytest tests/fuzz -n $(WORKERS) --timeout 5400 -q
 
 bench: install ## CPU per step of the executor and of the ledger
 	$(BIN)/python benchmarks/executor.py

@@ -7,6 +7,7 @@ the executor: so it is found even where its attempt and all its files are delete
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable, Collection
 
 import msgspec
@@ -17,6 +18,7 @@ from galley.engine.executors.local.messages import TemplateSettings
 from galley.engine.executors.local.processes import Mark
 
 _GRACE_S = 5.0
+_SECOND_LOOK_S = 1.0
 _MODULE = b"galley.engine.executors.local.template"
 _decode = msgspec.json.Decoder(TemplateSettings).decode
 log = structlog.get_logger("galley.executor")
@@ -26,13 +28,13 @@ def end_strays(folder: str, since_s: float, held: Callable[[], Collection[str]])
     """End what was started from the executor's `folder` more than `since_s` seconds ago.
 
     `held` names the folders of the attempts whose processes shall go on; it is asked after the
-    processes were listed. Returns how many were ended.
+    processes were listed. Who looks like a stray is looked at once more: it may be about to claim
+    its attempt, or be a fork that has not become its program yet. Returns how many were ended.
     """
-    found = [mark for mark in _shims_of(folder) if processes.age_s(mark) > since_s]
-    if not found:
-        return 0
-    kept = {mark for mark in map(_claimant, held()) if mark is not None}
-    strays = [mark for mark in found if mark not in kept]
+    strays = _strays(folder, since_s, held)
+    if strays:
+        time.sleep(_SECOND_LOOK_S)
+        strays &= _strays(folder, since_s + _SECOND_LOOK_S, held)
     for mark in strays:
         log.warning("stray_ended", pid=mark.pid)
         if processes.alive(mark):
@@ -41,6 +43,11 @@ def end_strays(folder: str, since_s: float, held: Callable[[], Collection[str]])
         if not processes.wait_for_end(mark.pid, _GRACE_S) and processes.alive(mark):
             processes.kill_tree(mark.pid)
     return len(strays)
+
+
+def _strays(folder: str, since_s: float, held: Callable[[], Collection[str]]) -> set[Mark]:
+    found = {mark for mark in _shims_of(folder) if processes.age_s(mark) > since_s}
+    return found - set(map(_claimant, held())) if found else found
 
 
 def _shims_of(folder: str) -> list[Mark]:
