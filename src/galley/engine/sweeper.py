@@ -13,7 +13,7 @@ import structlog
 from galley.core.runs import messages as msg
 from galley.core.runs import models
 from galley.core.runs.ports import RunWriter
-from galley.core.runs.states import RUN_FINAL, OrderState
+from galley.core.runs.states import RUN_FINAL
 from galley.engine.folders import Folders
 from galley.kit.clock import Clock
 from galley.kit.files import DOOMED, delete_folder
@@ -24,7 +24,6 @@ _EVERY_S = 3_600.0
 _BATCH = 200
 _UNUSED_TREE = timedelta(days=7)
 _LOOSE_BLOB = timedelta(days=2)  # longer than a backup takes: it copies blobs after the rows
-_ENDED = [OrderState.COMPLETED, OrderState.FAILED, OrderState.STOPPED]
 log = structlog.get_logger("galley.sweeper")
 
 
@@ -91,8 +90,8 @@ class Sweeper:
         with self._database.reading() as session:
             old_orders = session.scalars(
                 sa.select(orders.id)
-                .where(orders.state.in_(_ENDED), orders.updated_at < before)
-                .order_by(orders.id)
+                .where(models.ORDER_IS_OVER, orders.updated_at < before)
+                .order_by(orders.updated_at, orders.id)
                 .limit(_BATCH)
             ).all()
             old_runs = session.scalars(
@@ -102,7 +101,7 @@ class Sweeper:
                     runs.finished_at < before,
                     runs.order_id.not_in(old_orders),
                 )
-                .order_by(runs.id)
+                .order_by(runs.finished_at, runs.id)
                 .limit(_BATCH)
             ).all()
         if old_orders:
@@ -120,10 +119,13 @@ class Sweeper:
     def _sweep_work(self) -> int:
         """Delete shared folders whose runs are gone, or ended all of them long enough ago."""
         found = _numbered(self._folders.work)
+        numbers = {number for _, number in found}
         runs = models.runs.c
         since = self._clock.now() - timedelta(days=self._keep_work_days)
         still = models.RUN_IS_LIVE | (runs.finished_at >= since)
-        needed = self._among(runs.work_id, {number for _, number in found}, still)
+        # The first run of a chain gave the folder its number; the others resumed one.
+        needed = self._among(runs.id, numbers, still, runs.work_id == runs.id)
+        needed |= self._among(runs.work_id, numbers, still, runs.resumed_from.is_not(None))
         return _delete(folder for folder, number in found if number not in needed)
 
     def _sweep_trees(self) -> int:

@@ -11,6 +11,7 @@ from galley.kit.destinations import fault_of_destination, is_web_address
 
 NO_MAIL_SERVER = "this server has no mail server (GALLEY_SMTP_HOST)."
 _NAMED = 5
+ALERT_KINDS = ("mail", "webhook")
 EVENTS = ("start", "warning", "over_duration", "success", "failure")
 
 

@@ -17,7 +17,6 @@ from galley.core.projects.models import Kitchen
 from galley.core.runs import messages as msg
 from galley.core.runs import models
 from galley.core.runs.desk import Desk
-from galley.core.runs.states import OrderState, RunState
 from galley.kit.failpoints import failpoint
 from galley.storage.db import after_commit
 
@@ -43,11 +42,9 @@ def stop_homeless(desk: Desk) -> Sequence[int]:
     orders, runs = models.orders.c, models.runs.c
     there = sa.select(Kitchen.id)
     of_orders = sa.select(orders.kitchen_id).where(
-        orders.state.in_((OrderState.ACTIVE, OrderState.PAUSED)), orders.kitchen_id.not_in(there)
+        models.ORDER_IS_OPEN, orders.kitchen_id.not_in(there)
     )
-    of_runs = sa.select(runs.kitchen_id).where(
-        runs.state.in_((RunState.QUEUED, RunState.RUNNING)), runs.kitchen_id.not_in(there)
-    )
+    of_runs = sa.select(runs.kitchen_id).where(models.RUN_IS_LIVE, runs.kitchen_id.not_in(there))
     with desk.database.reading() as session:
         gone = session.scalars(sa.union(of_orders, of_runs)).all()
     for kitchen_id in gone:

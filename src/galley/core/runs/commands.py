@@ -227,8 +227,8 @@ class Commands:
 
     def _close_kitchen(self, connection: Connection, turn: Turn, message: msg.CloseKitchen) -> None:
         orders = models.orders.c
-        alive = orders.state.in_((OrderState.ACTIVE, OrderState.PAUSED))
-        query = sa.select(orders.id).where(orders.kitchen_id == message.kitchen_id, alive)
+        here = orders.kitchen_id == message.kitchen_id
+        query = sa.select(orders.id).where(here, models.ORDER_IS_OPEN)
         for order_id in connection.scalars(query.order_by(orders.id)).all():
             self._stop_order(connection, turn, msg.StopOrder(order_id, message.reason))
         for run in self._ledger.live_runs:

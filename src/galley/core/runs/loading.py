@@ -1,7 +1,7 @@
 """Reads the runs that are under way back into memory, at start and after a lost transaction."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from galley.core.runs import models
+from galley.core.runs.alerts import ALERT_KINDS, subject_key
 from galley.core.runs.live import LiveAttempt, LiveRun, LiveStep, link_steps
 from galley.core.runs.plan import Plan
 from galley.core.runs.states import AttemptState, RunState, StepState
@@ -36,8 +37,9 @@ def load_ids(connection: Connection) -> Ids:
     for name, table in _COUNTED.items():
         highest = connection.scalar(sa.select(sa.func.max(table.c.id))) or 0
         start[name] = max(highest + 1, kept.get(name, 1))
-    fence = connection.scalar(sa.select(sa.func.max(models.attempts.c.fence))) or 0
-    start["fence"] = max(fence + 1, kept.get("fence", 1))
+    # An attempt takes one fence at most, so there were never more of them than attempts: to look
+    # for the highest one would mean to read them all.
+    start["fence"] = max(start["attempt"], kept.get("fence", 1))
     return Ids(start)
 
 
@@ -68,7 +70,7 @@ def load_live(connection: Connection, only: Iterable[int] | None = None) -> list
         query = query.where(runs.c.id.in_(list(only)))
     rows = connection.execute(query).mappings().all()
     steps = _steps(connection, [row["id"] for row in rows])
-    alerted = _alerted(connection)
+    alerted = _alerted(connection, rows)
     live = [_live_run(row, steps[row["id"]], alerted[row["uid"]]) for row in rows]
     _count_losses(connection, live)
     return live
@@ -119,17 +121,24 @@ def _steps(connection: Connection, run_ids: list[int]) -> dict[int, list[Any]]:
     return found
 
 
-def _alerted(connection: Connection) -> dict[str, set[str]]:
-    """Which events each live run has already told about: run uid -> events."""
+def _alerted(connection: Connection, run_rows: Sequence[Any]) -> dict[str, set[str]]:
+    """Which events each of these runs has already told somebody about: run uid -> events.
+
+    What a run can have told is known from its row, so that each message is looked up by its key.
+    """
+    box = models.outbox.c
+    keys = [
+        subject_key(row["uid"], event, destination)
+        for row in run_rows
+        for event, destinations in (row["alerts"] or {}).items()
+        for destination in destinations
+    ]
     told: dict[str, set[str]] = defaultdict(set)
-    recent = (
-        sa.select(models.outbox.c.subject_key)
-        .join(models.runs, models.outbox.c.subject_key.startswith(models.runs.c.uid))
-        .where(models.RUN_IS_LIVE)
-    )
-    for key in connection.scalars(recent):
-        uid, event, _ = key.split(":", 2)
-        told[uid].add(event)
+    for start in range(0, len(keys), 500):
+        some = box.kind.in_(ALERT_KINDS) & box.subject_key.in_(keys[start : start + 500])
+        for key in connection.scalars(sa.select(box.subject_key).where(some)):
+            uid, event, _ = key.split(":", 2)
+            told[uid].add(event)
     return told
 
 

@@ -64,7 +64,18 @@ orders = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
     Index(None, "kitchen_id", "id"),
-    Index(None, "state"),
+    Index(
+        "ix_run_order_open",
+        "state",
+        sqlite_where=sa.text("state in ('active','paused')"),
+        postgresql_where=sa.text("state in ('active','paused')"),
+    ),
+    Index(
+        "ix_run_order_ended",
+        "updated_at",
+        sqlite_where=sa.text("state in ('completed','failed','stopped')"),
+        postgresql_where=sa.text("state in ('completed','failed','stopped')"),
+    ),
 )
 
 runs = Table(
@@ -101,6 +112,18 @@ runs = Table(
     Index(None, "order_id", "id"),
     Index(None, "kitchen_id", "id"),
     Index(None, "plan_id"),
+    Index(
+        "ix_run_finished_at",
+        "finished_at",
+        sqlite_where=sa.text("finished_at is not null"),
+        postgresql_where=sa.text("finished_at is not null"),
+    ),
+    Index(
+        "ix_run_resumed_work_id",
+        "work_id",
+        sqlite_where=sa.text("resumed_from is not null"),
+        postgresql_where=sa.text("resumed_from is not null"),
+    ),
     Index(
         "ix_run_live",
         "state",
@@ -245,6 +268,7 @@ schedule_fires = Table(
     Column("run_id", Id),
     Column("outcome", Text, nullable=False),  # fired, skipped, refused
     Column("reason", Text, nullable=False, default=""),
+    Index(None, "due_at"),
 )
 
 outbox = Table(
@@ -282,4 +306,6 @@ def _among(column: "Column[str]", *values: str) -> Any:
 
 
 RUN_IS_LIVE = _among(runs.c.state, "queued", "running")
+ORDER_IS_OPEN = _among(orders.c.state, "active", "paused")
+ORDER_IS_OVER = _among(orders.c.state, "completed", "failed", "stopped")
 ATTEMPT_IS_LIVE = _among(attempts.c.state, "starting", "running")

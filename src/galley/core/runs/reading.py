@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from galley.core.caller import Caller
 from galley.core.errors import NotFound
 from galley.core.runs import models
-from galley.core.runs.alerts import subject_key
+from galley.core.runs.alerts import ALERT_KINDS, subject_key
 from galley.core.runs.gate import KitchenGate
 from galley.core.runs.plan import Plan, ScheduleSpec
 from galley.core.runs.states import AttemptState, OrderState, RunState, StepState
@@ -370,7 +370,7 @@ def _alerts_of(session: Session, run: RunView) -> tuple[AlertView, ...]:
         return ()
     o = models.outbox.c
     query = sa.select(o.subject_key, o.state, o.tries, o.last_error).where(
-        o.kind.in_(("mail", "webhook")), o.subject_key.in_(named)
+        o.kind.in_(ALERT_KINDS), o.subject_key.in_(named)
     )
     return tuple(
         AlertView(*named[key], state=state, tries=tries, fault=fault)
