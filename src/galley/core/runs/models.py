@@ -125,6 +125,13 @@ runs = Table(
         postgresql_where=sa.text("resumed_from is not null"),
     ),
     Index(
+        "ix_run_unwell",
+        "state",
+        "id",
+        sqlite_where=sa.text("state in ('failed','canceled')"),
+        postgresql_where=sa.text("state in ('failed','canceled')"),
+    ),
+    Index(
         "ix_run_live",
         "state",
         sqlite_where=sa.text("state in ('queued','running')"),
@@ -306,6 +313,7 @@ def _among(column: "Column[str]", *values: str) -> Any:
 
 
 RUN_IS_LIVE = _among(runs.c.state, "queued", "running")
+RUN_IS_UNWELL = _among(runs.c.state, "failed", "canceled")
 ORDER_IS_OPEN = _among(orders.c.state, "active", "paused")
 ORDER_IS_OVER = _among(orders.c.state, "completed", "failed", "stopped")
 ATTEMPT_IS_LIVE = _among(attempts.c.state, "starting", "running")

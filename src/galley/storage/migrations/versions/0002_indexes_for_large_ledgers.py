@@ -13,25 +13,26 @@ depends_on = None
 
 
 def upgrade() -> None:
-    _create("ix_run_finished_at", "run", "finished_at", "finished_at is not null")
-    _create("ix_run_resumed_work_id", "run", "work_id", "resumed_from is not null")
+    _create("ix_run_finished_at", "run", ["finished_at"], "finished_at is not null")
+    _create("ix_run_resumed_work_id", "run", ["work_id"], "resumed_from is not null")
+    _create("ix_run_unwell", "run", ["state", "id"], "state in ('failed','canceled')")
     op.drop_index("ix_run_order_state", "run_order")
-    _create("ix_run_order_open", "run_order", "state", "state in ('active','paused')")
+    _create("ix_run_order_open", "run_order", ["state"], "state in ('active','paused')")
     _create(
         "ix_run_order_ended",
         "run_order",
-        "updated_at",
+        ["updated_at"],
         "state in ('completed','failed','stopped')",
     )
     op.create_index("ix_schedule_fire_due_at", "schedule_fire", ["due_at"], unique=False)
 
 
-def _create(name: str, table: str, column: str, where: str) -> None:
+def _create(name: str, table: str, columns: list[str], where: str) -> None:
     condition = sa.text(where)
     op.create_index(
         name,
         table,
-        [column],
+        columns,
         unique=False,
         sqlite_where=condition,
         postgresql_where=condition,
