@@ -86,7 +86,7 @@ def measure(folder: str, steps: int, slots: int, preload: list[str]) -> tuple[fl
     executor.submit(make_task(folder, steps + 1))  # waits for the template
     while counter.count == 0:
         time.sleep(0.01)
-    template = executor._supervisor._link.pid  # type: ignore[union-attr]  # noqa: SLF001
+    template = executor._supervisors[0]._link.pid  # noqa: SLF001
     server, below, began = spent_s(), template_s(template), time.perf_counter()
     for task in tasks[1:]:
         executor.submit(task)

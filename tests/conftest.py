@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
+from hypothesis import settings
 from sqlalchemy.engine import URL, make_url
 
 from galley.core.tables import import_models
@@ -30,6 +31,8 @@ from galley.kit.clock import ManualClock
 from galley.storage import db, migrations
 from galley.storage.db import Database
 
+settings.register_profile("galley", deadline=None)  # machines are noisy
+settings.load_profile("galley")
 RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"{os.getpid()}{uuid.uuid4().hex[:8]}"
 _SHARED_PREFIX = "galley-tests-"
 _TEMPLATE = "galley_template"

@@ -1,6 +1,5 @@
 """The composition root: settings in, one running Galley out."""
 
-import os
 from typing import Any
 
 import structlog
@@ -9,7 +8,14 @@ from galley.app.addresses import address_of
 from galley.app.application import make_application
 from galley.app.beginning import begin
 from galley.app.chores import make_chores
-from galley.app.parts import claims_of, history_of, secrets_of, step_limits, tell_steps, worker_name
+from galley.app.parts import (
+    claims_of,
+    history_of,
+    make_executor,
+    secrets_of,
+    tell_steps,
+    worker_name,
+)
 from galley.app.runtime import Leading, Runtime
 from galley.app.signing import webhook_keys
 from galley.app.store import Store, open_store
@@ -57,17 +63,11 @@ def build(settings: Settings, *, clock: Clock | None = None) -> Runtime:
 
 def _assemble(settings: Settings, store: Store) -> Runtime:
     from galley.engine.compiling import ChildCompiler
-    from galley.engine.executors.local import LocalExecutor
 
     compiler = ChildCompiler()
     name = "local" if store.database.is_sqlite else worker_name(settings)
-    executor = LocalExecutor(
-        settings.data.absolute() / "executor",
-        slots=settings.slots or 2 * (os.cpu_count() or 1),
-        clock=store.clock,
-        name=name,
-        limits=step_limits(settings),
-    )
+    folder = settings.data.absolute() / "executor"
+    executor = make_executor(settings, folder, name, store.clock)
     executors: dict[str, Executor] = {name: executor}
     leading = Leading(lambda: _threads_of_leader(runtime, store))
     writer: Any

@@ -4,7 +4,7 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -18,10 +18,14 @@ from galley.core.runs.states import AttemptState
 from galley.core.secrets import operations as secrets
 from galley.engine.executors.local import claims, processes
 from galley.engine.network import STEP_NETWORK_VARIABLE
+from galley.kit.clock import Clock
 from galley.kit.destinations import ALLOW_VARIABLE
 from galley.kit.files import write_atomically
 from galley.kit.ids import new_uid
 from galley.settings import Settings
+
+if TYPE_CHECKING:
+    from galley.engine.executors.local import LocalExecutor
 
 _KITCHEN_DEPTH = 50
 
@@ -63,6 +67,21 @@ def claims_of(store: Store) -> Callable[[LiveRun, LiveStep], bool]:
         return claims.is_there(str(store.folders.attempt(run.id, attempt.id)))
 
     return is_claimed
+
+
+def make_executor(settings: Settings, folder: Path, name: str, clock: Clock) -> "LocalExecutor":
+    """The executor of this machine, with the settings' slots and limits."""
+    from galley.engine.executors.local import LocalExecutor, Quick
+    from galley.engine.nodes import quick
+
+    return LocalExecutor(
+        folder,
+        slots=settings.slots or 2 * (os.cpu_count() or 1),
+        quick=Quick(f"{quick.__name__}:run_step", quick.takes),
+        clock=clock,
+        name=name,
+        limits=step_limits(settings),
+    )
 
 
 def step_limits(settings: Settings) -> Limits:

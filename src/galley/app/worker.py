@@ -1,12 +1,18 @@
 """A process that only runs steps, beside servers that share its Postgres and its data folder."""
 
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from galley.app.beginning import begin
-from galley.app.parts import claims_of, history_of, secrets_of, step_limits, tell_steps, worker_name
+from galley.app.parts import (
+    claims_of,
+    history_of,
+    make_executor,
+    secrets_of,
+    tell_steps,
+    worker_name,
+)
 from galley.core.errors import Invalid
 from galley.engine.cluster import Cluster
 from galley.engine.executors.local import LocalExecutor
@@ -59,13 +65,8 @@ def build_worker(settings: Settings, name: str | None = None) -> Worker:
     store.require_key()
     name = name or f"{worker_name(settings)}-worker"
     cluster = Cluster(store.database, store.clock, name, may_lead=False)
-    executor = LocalExecutor(
-        settings.data.absolute() / "executor" / name,
-        slots=settings.slots or 2 * (os.cpu_count() or 1),
-        clock=store.clock,
-        name=name,
-        limits=step_limits(settings),
-    )
+    folder = settings.data.absolute() / "executor" / name
+    executor = make_executor(settings, folder, name, store.clock)
     launcher = Launcher(
         writer=cluster,
         executors={name: executor},

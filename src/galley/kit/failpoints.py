@@ -8,7 +8,6 @@ once in all processes together: it leaves a file of its name there.
 """
 
 import os
-import threading
 from collections.abc import Callable
 
 _EXIT_AS_KILLED = 137
@@ -18,6 +17,8 @@ class _Armed:
     """The parsed wishes of one process, with a counter for each name."""
 
     def __init__(self, text: str, folder: str | None = None) -> None:
+        import threading  # a process of a step is forked many times a second: not without need
+
         self._folder = folder
         self._lock = threading.Lock()
         self._acts: dict[str, tuple[str, int]] = {}

@@ -1,7 +1,6 @@
 """Files and folders that appear, and go, whole or not at all."""
 
 import os
-import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -68,7 +67,7 @@ def delete_folder(folder: Path) -> None:
     """
     doomed = folder
     if not folder.name.startswith(DOOMED):
-        doomed = folder.with_name(f"{DOOMED}{folder.name}-{secrets.token_hex(4)}")
+        doomed = folder.with_name(f"{DOOMED}{folder.name}-{os.urandom(4).hex()}")
         try:
             folder.rename(doomed)
         except FileNotFoundError:

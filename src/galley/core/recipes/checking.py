@@ -36,6 +36,8 @@ _WORD = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 _ESCAPE = re.compile(rb"\\(?:[nrtbf]|u[0-9A-Fa-f]{4})")
 _ORDER = "the order"
 _MOST_SEARCHED = 2_000_000
+_READ_ALIKE = {"noop"}
+"""Step kinds whose files, templates and secrets aside, are read alike whatever the variables."""
 _CURE = (
     "Define it in variables.json, an override set, the kitchen or the order's parameters, or have"
     " an earlier step set it."
@@ -44,7 +46,10 @@ _CURE = (
 
 @dataclass(slots=True)
 class Trial:
-    """What one step's files say, as far as it is known before a run."""
+    """What one step's files say, as far as it is known before a run.
+
+    `is_settled`: no run can make them say anything else, and nothing in them needs a warning.
+    """
 
     step: StepSpec
     limits: Limits = field(default_factory=Limits)
@@ -55,6 +60,7 @@ class Trial:
     references: set[str] = field(default_factory=set)
     is_opaque: bool = False
     keeps_history: bool = False
+    is_settled: bool = False
 
 
 class Checker:
@@ -102,6 +108,10 @@ class Checker:
             is_opaque=step.kind == "script" and not step.scripts and not step.program,
             keeps_history=_keeps_history(step)
             or any(may_keep_history(folder.text[file]) for file in dynamic),
+            is_settled=step.kind in _READ_ALIKE
+            and not found.issues
+            and not any(map(is_template, folder.text.values()))
+            and not find_references(folder.text),
         )
         for file, names in _checked_names(step):
             for name in names:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from galley.core.errors import Issue, Refused
 from galley.core.recipes.checking import Checker, Trial, warn_of_unused
 from galley.core.recipes.documents import decode, parse_json
@@ -33,6 +35,7 @@ from galley.core.recipes.formats.variations import (
 )
 from galley.core.recipes.graph import Graph
 from galley.core.recipes.references import find_references
+from galley.core.recipes.spec import SETTLED
 from galley.core.recipes.templating import Renderer, is_template
 from galley.core.recipes.variables import Resolved, gather, resolve
 from galley.core.runs.plan import (
@@ -315,6 +318,8 @@ def _step_plan(folder: StepFolder, trial: Trial, graph: Graph) -> StepPlan:
     loaded = trial.references - find_references(folder.text)
     if loaded:
         body["secrets"] = [f"#{{{name}}}" for name in sorted(loaded)]
+    if trial.is_settled and DEFERRED not in folder.text:
+        body[SETTLED] = msgspec.to_builtins(trial.step)
     return StepPlan(
         key=folder.name,
         kind=folder.kind,

@@ -9,6 +9,8 @@ import msgspec
 
 from galley.core.runs.plan import Environment
 
+SETTLED = "spec"
+"""In the body of a planned step: its `StepSpec`, where no run can change what its files say."""
 PAST = ("previous", "average")
 """What the expression of a check that keeps its history may read beside variables."""
 

@@ -11,8 +11,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
+
 from galley.core.errors import GalleyError, NoSpace
-from galley.core.recipes.spec import StepSpec
+from galley.core.recipes.spec import SETTLED, StepSpec
 from galley.core.runs.task import Outcome, Task
 from galley.engine.console import Console
 from galley.engine.faults import StepError
@@ -36,6 +38,7 @@ PRELOAD = (
     "galley.engine.connectors.duckdb",
     "galley.engine.connectors.file",
     "galley.engine.connectors.sqlite",
+    "galley.engine.executors.local.programs",
     "galley.engine.nodes.action",
     "galley.engine.nodes.noop",
     "galley.engine.nodes.script",
@@ -44,6 +47,9 @@ PRELOAD = (
     "galley.engine.rendering",
 )
 """What a warm process should import before it forks: without it each step pays for all of it."""
+
+REHEARSAL: dict[str, Any] = {"kind": "noop", "body": {SETTLED: {"kind": "noop"}}}
+"""Fields of a task that a warm process should run a few times before it forks."""
 
 _LEFT_OVER = ("segments", "spill", "step")
 _SHOWN_ISSUES = 5
@@ -59,6 +65,9 @@ def run_step(task: Task, console: Console) -> Outcome:
     A faulty recipe, a failed check or a refusing system reads as one clear reason; what nobody
     foresaw goes to the log with its traceback.
     """
+    settled = task.body.get(SETTLED)
+    if settled is not None:
+        return run_spec(task, msgspec.convert(settled, StepSpec), console)
     try:
         spec = load(task, task.variables, console)
     except GalleyError as error:
@@ -134,7 +143,8 @@ def run_spec(  # noqa: PLR0911 - one line for each kind of end
         )
     finally:
         for name in _LEFT_OVER:
-            shutil.rmtree(Path(task.folder, name), ignore_errors=True)
+            if os.path.lexists(left := f"{task.folder}/{name}"):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _kind(name: str) -> "Callable[[Step], None]":

@@ -1,5 +1,6 @@
 """What the step kinds share: the step at work, with its variables, results and folders."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,7 +37,6 @@ class Step:
     task: Task
     spec: StepSpec
     console: Console
-    place: Place
     variables: dict[str, Any]
     exports: dict[str, Any] = field(default_factory=dict)
     results: list[CheckResult] = field(default_factory=list)
@@ -49,6 +49,22 @@ class Step:
     artifact_base: Path | None = None
     segments: int = 0
     exit_code: int | None = None
+    _place: Place | None = None
+
+    @property
+    def place(self) -> Place:
+        """The folders that the step works in; made when somebody asks, as many steps need none."""
+        if self._place is None:
+            task = self.task
+            self._place = Place(
+                folder=Path(task.folder),
+                work=Path(task.work),
+                console=self.console,
+                tree=Path(task.tree) if task.tree else None,
+                roots=tuple(Path(root) for root in task.roots),
+                memory_mb=task.limits.memory_mb or DEFAULT_MEMORY_MB,
+            )
+        return self._place
 
     @property
     def out(self) -> Path:
@@ -158,18 +174,10 @@ def new_step(
     reloader: Callable[[dict[str, Any]], StepSpec] | None = None,
 ) -> Step:
     """A step ready to work; its folders are made."""
-    folder = Path(task.folder)
-    place = Place(
-        folder=folder,
-        work=Path(task.work),
-        console=console,
-        tree=Path(task.tree) if task.tree else None,
-        roots=tuple(Path(root) for root in task.roots),
-        memory_mb=task.limits.memory_mb or DEFAULT_MEMORY_MB,
-    )
-    for made in (folder, place.work):
-        made.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Step(task, spec, console, place, dict(task.variables), reloader=reloader)
+    for wanted in (task.folder, task.work):
+        if not os.path.isdir(wanted):  # noqa: PTH112 - mostly they are there: no path objects
+            Path(wanted).mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Step(task, spec, console, dict(task.variables), reloader=reloader)
 
 
 def _stop_reason(stopped: list[CheckResult], step: str) -> str:

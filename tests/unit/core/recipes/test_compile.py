@@ -35,6 +35,29 @@ def test_every_template_compiles_and_its_steps_load(name: str, compiled: Compile
         assert spec.kind == step.kind
 
 
+def test_a_step_that_no_run_can_change_is_read_beforehand(
+    compiled: Compile, files_of: Files
+) -> None:
+    notebooks: dict[str, Any] = {
+        "fixed": {"sleep": 2},
+        "rendered": {"sleep": "{{n}}"},
+        "warned": {"slepe": 2},
+        "secret": {"artifacts": ["#{vault://a/b}"]},
+    }
+    files = files_of(
+        [[name] for name in notebooks],
+        variables={"n": 1},
+        more={f"{name}/notebook.json": text for name, text in notebooks.items()},
+    )
+    found = {step.key: step.body.get("spec") for step in plan_of(compiled(files)).steps}
+    assert found == {
+        "fixed": {"kind": "noop", "sleep_s": 2.0},
+        "rendered": None,
+        "warned": None,
+        "secret": None,
+    }
+
+
 def test_the_first_template_is_as_its_clients_know_it(compiled: Compile) -> None:
     files = TEMPLATES["qs1"]("rec", "")
     steps = ("placeholder-node1", "placeholder-node2")

@@ -162,7 +162,7 @@ def test_the_time_of_an_adopted_attempt_counts_from_its_start(bench, fifo, gate,
 
 
 def template_of(bench):
-    return bench.executor._supervisor._link.pid
+    return bench.executor._supervisors[0]._link.pid
 
 
 def test_a_killed_template_is_replaced_and_its_shims_go_on(bench, fifo, gate):

@@ -25,7 +25,7 @@ def _often(monkeypatch):
 def watched(bench):
     """Wait until the watch has looked a few times."""
     time.sleep(0.6)
-    assert bench.executor._supervisor._disk._thread.is_alive()
+    assert bench.executor._supervisors[0]._disk._thread.is_alive()
 
 
 def test_many_files_of_programs_are_limited_together(make_bench):
@@ -146,7 +146,7 @@ def test_an_attempt_that_was_not_sent_is_not_watched(make_bench, monkeypatch):
     send = TemplateLink.send
 
     def refuse_once(link, *request):
-        supervisor = bench.executor._supervisor
+        supervisor = bench.executor._supervisors[0]
         seen.append((supervisor._busy, len(supervisor._disk._watched)))
         return len(seen) > 1 and send(link, *request)
 

@@ -6,15 +6,15 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from galley.engine.executors.local.executor import LocalExecutor
+    from galley.engine.executors.local.executor import LocalExecutor, Quick
 
-__all__ = ["LocalExecutor"]
+__all__ = ["LocalExecutor", "Quick"]
 
 
 def __getattr__(name: str) -> Any:
     """Import on demand: a template shall not carry what only the server needs."""
-    if name == "LocalExecutor":
-        from galley.engine.executors.local.executor import LocalExecutor
+    if name in __all__:
+        from galley.engine.executors.local import executor
 
-        return LocalExecutor
+        return getattr(executor, name)
     raise AttributeError(name)

@@ -1,19 +1,24 @@
 """The console that a step's code sees in the shim: the attempt's log and its programs."""
 
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from galley.engine.executors.local.logfile import DEBUG, ERROR, INFO, WARNING, LogFile
-from galley.engine.executors.local.programs import Programs
+
+if TYPE_CHECKING:
+    from galley.engine.executors.local.programs import Programs
 
 _AT_CANCEL_S = 10.0
 
 
 class ShimConsole:
-    """Implements `engine.console.Console` over a log file and the shim's programs."""
+    """Implements `engine.console.Console` over a log file and the shim's programs.
 
-    def __init__(self, log: LogFile, programs: Programs) -> None:
+    `programs` is asked when there is a first one to run: most steps run none.
+    """
+
+    def __init__(self, log: LogFile, programs: "Callable[[], Programs]") -> None:
         self._log = log
         self._programs = programs
         self._at_cancel: list[list[str]] = []
@@ -50,7 +55,7 @@ class ShimConsole:
         hint: str = "",
     ) -> int:
         """See `engine.console.Console.run_program` and `Programs.run`."""
-        return self._programs.run(
+        return self._programs().run(
             argv,
             cwd=cwd,
             env=env,
@@ -70,6 +75,8 @@ class ShimConsole:
 
     def clean_up(self) -> None:
         """Run what was asked for by `at_cancel`, the latest first; faults are only logged."""
+        import subprocess
+
         while self._at_cancel:
             argv = self._at_cancel.pop()
             try:

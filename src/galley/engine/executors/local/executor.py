@@ -3,9 +3,12 @@
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+
+import msgspec
 
 from galley.core.errors import Unavailable
 from galley.core.runs.plan import Limits
@@ -22,13 +25,21 @@ DEFAULT_LIMITS = Limits(memory_mb=2048, disk_mb=10_240, processes=512)
 _STOP_S = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class Quick:
+    """Tasks that a small template of their own serves: its `run_step`, and which ones it takes."""
+
+    run_step: str
+    takes: Callable[[Task], bool]
+
+
 class LocalExecutor:
     """Runs each attempt in a process of its own on this machine; implements `ports.Executor`.
 
     `folder` holds the executor's own files; `run_step` is the `module:function` that runs a task
     on a console; `preload` names modules, beside PRELOAD of that module, that are imported once
-    for all; `sandboxed` None means
-    bubblewrap where it works. All work happens in one thread: every call here only leaves a note.
+    for all; `quick` is a second template for some tasks; `sandboxed` None means bubblewrap where it
+    works. A thread for each template does the work: every call here only leaves a note.
     """
 
     def __init__(
@@ -37,6 +48,7 @@ class LocalExecutor:
         *,
         slots: int,
         run_step: str = "galley.engine.nodes:run_step",
+        quick: Quick | None = None,
         clock: Clock | None = None,
         name: str = "local",
         tags: frozenset[str] = frozenset({"local"}),
@@ -61,16 +73,17 @@ class LocalExecutor:
             log_limit_bytes=log_limit_bytes,
             limits=limits,
         )
-        self._make = partial(
-            Supervisor,
-            settings,
-            slots=slots,
-            complaints=folder / "template.log",
-            clock=clock or SystemClock(),
-            import_paths=import_paths,
+        make = partial(
+            Supervisor, slots=slots, clock=clock or SystemClock(), import_paths=import_paths
         )
-        self._supervisor: Supervisor | None = None
-        self._thread: threading.Thread | None = None
+        self._makers = [partial(make, settings, complaints=folder / "template.log")]
+        self._takes: Callable[[Task], bool] = lambda _task: False
+        if quick is not None:
+            small = msgspec.structs.replace(settings, run_step=quick.run_step, preload=())
+            self._makers.append(partial(make, small, complaints=folder / "template-quick.log"))
+            self._takes = quick.takes
+        self._supervisors: list[Supervisor] = []
+        self._threads: list[threading.Thread] = []
 
     def start(self, events: ExecutorEvents) -> None:
         """Begin to serve; reports go to `events`, from one thread.
@@ -78,36 +91,37 @@ class LocalExecutor:
         Raises:
             Unavailable: it serves already.
         """
-        if self._supervisor is not None:
+        if self._supervisors:
             raise Unavailable("The local executor serves already.")
-        self._supervisor = self._make(events)
-        self._thread = threading.Thread(
-            target=self._supervisor.serve, name="galley-local-executor", daemon=True
-        )
-        self._thread.start()
+        self._supervisors = [make(events=events) for make in self._makers]
+        self._threads = [
+            threading.Thread(target=it.serve, name="galley-local-executor", daemon=True)
+            for it in self._supervisors
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, task: Task) -> None:
         """Run the attempt; a key that is known is ignored.
 
         While the executor does not serve, nothing happens: the attempt can be adopted later.
         """
-        if (supervisor := self._supervisor) is not None:
+        if (supervisor := self._supervisor_of(task)) is not None:
             supervisor.note(lambda: supervisor.submit(task))
 
     def adopt(self, task: Task, *, given_at: datetime | None = None) -> None:
         """Watch an attempt that an earlier server may have started; it is never run anew."""
-        if (supervisor := self._supervisor) is not None:
+        if (supervisor := self._supervisor_of(task)) is not None:
             supervisor.note(lambda: supervisor.adopt(task, given_at))
 
     def cancel(self, key: str, *, grace_s: float = 5.0) -> None:
         """End the attempt's processes: ask, wait `grace_s`, kill. Unknown keys are fine."""
-        if (supervisor := self._supervisor) is not None:
-            supervisor.note(lambda: supervisor.cancel(key, grace_s))
+        for supervisor in self._supervisors:
+            supervisor.note(partial(supervisor.cancel, key, grace_s))
 
     def list_keys(self) -> frozenset[str]:
         """The attempts that it has taken up and not reported the end of yet."""
-        supervisor = self._supervisor
-        return frozenset() if supervisor is None else supervisor.list_keys()
+        return frozenset().union(*(it.list_keys() for it in self._supervisors))
 
     def capabilities(self) -> Capabilities:
         """What this executor offers."""
@@ -123,15 +137,22 @@ class LocalExecutor:
     @property
     def trouble(self) -> str | None:
         """What keeps attempts from starting here; None while nothing does."""
-        supervisor, thread = self._supervisor, self._thread
-        if supervisor is None or thread is None or not thread.is_alive():
+        threads = self._threads
+        if not threads or not all(thread.is_alive() for thread in threads):
             return "the local executor does not serve"
-        return supervisor.trouble
+        return next(filter(None, (it.trouble for it in self._supervisors)), None)
 
     def stop(self) -> None:
         """Stop serving; running attempts go on and can be adopted."""
-        supervisor, self._supervisor = self._supervisor, None
-        thread, self._thread = self._thread, None
-        if supervisor is not None and thread is not None:
+        supervisors, self._supervisors = self._supervisors, []
+        threads, self._threads = self._threads, []
+        for supervisor in supervisors:
             supervisor.finish()
+        for thread in threads:
             thread.join(_STOP_S)
+
+    def _supervisor_of(self, task: Task) -> Supervisor | None:
+        """Who serves the task, always the same one; None while nobody does."""
+        if not self._supervisors:
+            return None
+        return self._supervisors[-1 if self._takes(task) else 0]

@@ -3,7 +3,7 @@
 import io
 import os
 import re
-import threading
+from _thread import RLock  # what `threading` offers under this name, without its hooks at a fork
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from itertools import groupby
@@ -48,7 +48,7 @@ class LogFile:
     def __init__(self, path: str, masker: Masker, limit_bytes: int) -> None:
         self._masker = masker
         self._limit_bytes = limit_bytes
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._handle = _open(path)
         self._size = os.fstat(self._handle).st_size
         self._full = self._size > limit_bytes

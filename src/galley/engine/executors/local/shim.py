@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -27,8 +27,10 @@ from galley.engine.executors.local.limits import LimitWatch
 from galley.engine.executors.local.logfile import ERROR, WARNING, ConsoleStream, LogFile
 from galley.engine.executors.local.masking import Masker
 from galley.engine.executors.local.messages import Stop, TemplateSettings
-from galley.engine.executors.local.programs import Programs
 from galley.kit.failpoints import failpoint
+
+if TYPE_CHECKING:
+    from galley.engine.executors.local.programs import Programs
 
 RunStep = Callable[[Task, ShimConsole], Any]
 
@@ -89,15 +91,20 @@ def main(handle: int, generation: int, warm: Warm) -> int:
     return _Shim(task, warm).run()
 
 
-def rehearse(warm: Warm, folder: str, times: int) -> None:
+def rehearse(warm: Warm, folder: str, times: int, what: dict[str, Any] | None = None) -> None:
     """Go the whole way of a shim in the template, some times, with a step that does nothing.
+
+    `what` gives the fields of a task that the real function is to run; without it only what is
+    around it is rehearsed.
 
     The interpreter then has specialised its code and filled its caches where all shims share
     them, and each shim copies about a tenth fewer pages.
     """
-    quiet = Warm(warm.settings, _say_nothing, warm.baseline_bytes)
+    if what is None:
+        warm = Warm(warm.settings, _say_nothing, warm.baseline_bytes)
     for number in range(times):
         place = f"{folder}/{number}"
+        fields: dict[str, Any] = {"kind": "", "body": {}, **(what or {})}
         task = Task(
             key="",
             run_id=0,
@@ -108,10 +115,9 @@ def rehearse(warm: Warm, folder: str, times: int) -> None:
             run_uid="",
             order_uid="",
             step_key="",
-            kind="",
-            body={},
             text={},
             variables={"a": 1, "b": "c"},
+            **fields,
             folder=place,
             work=place,
             log=f"{place}/log",
@@ -119,7 +125,7 @@ def rehearse(warm: Warm, folder: str, times: int) -> None:
         task = _decode_task(encode_task(task))
         mark = processes.mark_of(os.getpid())
         if mark is not None and claims.claim(place, 0, mark):
-            _Shim(task, quiet).rehearse()
+            _Shim(task, warm).rehearse()
 
 
 def _say_nothing(_task: Task, console: ShimConsole) -> Outcome:
@@ -137,7 +143,7 @@ class _Shim:
         self._masker = Masker(task.secrets.values())
         self._watch = LimitWatch(task.limits.above(warm.settings.limits))
         self._log = LogFile(task.log, self._masker, warm.settings.log_limit_bytes)
-        self._programs = Programs(task, self._log, self._watch, sandboxed=warm.settings.sandbox)
+        self._made_programs: Programs | None = None
         self._console = ShimConsole(self._log, self._programs)
         self._ending = False
 
@@ -167,6 +173,15 @@ class _Shim:
         self._ending = True
         messages.write_outcome(self._task.folder, self._finish(self._body()))
         self._log.close()
+
+    def _programs(self) -> "Programs":
+        """The attempt's programs. Their module is loaded in templates whose steps run some."""
+        if self._made_programs is None:
+            from galley.engine.executors.local.programs import Programs
+
+            is_walled = self._warm.settings.sandbox
+            self._made_programs = Programs(self._task, self._log, self._watch, sandboxed=is_walled)
+        return self._made_programs
 
     def _prepare(self) -> None:
         """Take signals from now on, and keep to the limits."""
@@ -214,7 +229,7 @@ class _Shim:
 
     def _stopped(self, stop: Stop) -> Outcome:
         """End the programs, and say why."""
-        self._programs.end_all(stop.grace_s * _GRACE_SHARE)
+        self._programs().end_all(stop.grace_s * _GRACE_SHARE)
         self._console.clean_up()
         outcome = messages.stopped_outcome(stop, self._task.timeout_s)
         self._log.write(ERROR, f"The step {outcome.reason}.")
@@ -224,7 +239,7 @@ class _Shim:
         """End what is left over; complete the outcome with usage and limits, without secrets."""
         if self._task.timeout_s is not None:
             signal.setitimer(signal.ITIMER_REAL, 0)
-        left = self._programs.kill_all() if _has_children() else 0
+        left = self._programs().kill_all() if _has_children() else 0
         if left:
             self._log.write(WARNING, f"{left} process(es) that the step left running were ended.")
         if isinstance(sys.stdout, ConsoleStream):
@@ -252,7 +267,7 @@ class _Shim:
     def _die_of_sigterm(self) -> int:
         """Somebody outside Galley ended us: leave no result, so that the attempt counts as lost."""
         self._log.write(ERROR, "The step's process got SIGTERM from outside Galley.")
-        self._programs.end_all(_OWN_GRACE_S * _GRACE_SHARE)
+        self._programs().end_all(_OWN_GRACE_S * _GRACE_SHARE)
         self._console.clean_up()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -311,11 +326,7 @@ def _read_all(handle: int) -> bytes:
 
 
 def _make_folder(path: str) -> None:
-    try:
-        os.mkdir(path, 0o700)  # noqa: PTH102 (mostly the parent is there: one system call)
-    except FileExistsError:
-        return
-    except FileNotFoundError:
+    if not os.path.isdir(path):  # noqa: PTH112 (mostly it is there)
         Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
 
 

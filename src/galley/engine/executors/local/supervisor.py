@@ -41,8 +41,8 @@ class Supervisor:
     def __init__(
         self,
         settings: TemplateSettings,
-        events: ExecutorEvents,
         *,
+        events: ExecutorEvents,
         slots: int,
         complaints: Path,
         clock: Clock,

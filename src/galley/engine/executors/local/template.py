@@ -17,6 +17,7 @@ import socket
 import sys
 import traceback
 from array import array
+from typing import Any
 
 import msgspec
 
@@ -38,8 +39,11 @@ _PR_SET_NAME = 15
 _REHEARSALS = 20
 
 
-def _load(settings: TemplateSettings) -> shim.RunStep:
-    """Import the function that runs steps, and what it needs: its module's PRELOAD as well."""
+def _load(settings: TemplateSettings) -> tuple[shim.RunStep, dict[str, Any] | None]:
+    """Import the function that runs steps, and what it needs: its module's PRELOAD as well.
+
+    The second is the module's REHEARSAL: fields of a task for `shim.rehearse`.
+    """
     name, _, function = settings.run_step.partition(":")
     module = importlib.import_module(name)
     loaded: shim.RunStep = getattr(module, function)
@@ -48,7 +52,7 @@ def _load(settings: TemplateSettings) -> shim.RunStep:
     duckdb = sys.modules.get("duckdb")
     if duckdb is not None:
         duckdb.default_connection().close()  # its import opens one, which has a thread
-    return loaded
+    return loaded, getattr(module, "REHEARSAL", None)
 
 
 class _Template:
@@ -136,7 +140,7 @@ class _Template:
 
 def _prepare(settings: TemplateSettings) -> shim.Warm:
     """Everything that is done once for all shims."""
-    run_step = _load(settings)
+    run_step, rehearsed = _load(settings)
     if processes.thread_count() != 1:
         raise RuntimeError("a module of the steps starts a thread when it is imported")
     processes.boot_id()
@@ -146,7 +150,7 @@ def _prepare(settings: TemplateSettings) -> shim.Warm:
     limiting.apply_to_shim(shared, baseline_bytes)  # inherited by shims without their own limits
     warm = shim.Warm(settings, run_step, baseline_bytes)
     rehearsal = f"{settings.folder}/rehearsal.{os.getpid()}"
-    shim.rehearse(warm, rehearsal, _REHEARSALS)
+    shim.rehearse(warm, rehearsal, _REHEARSALS, rehearsed)
     shutil.rmtree(rehearsal)
     gc.collect()
     gc.freeze()

@@ -1,0 +1,23 @@
+"""Steps that only wait, check and choose: a template of their own runs them.
+
+What a fork costs is the memory that the process has and touches, so a template that has loaded
+nothing but this serves such steps with less than half of the processor time. It may not load
+`threading` or `random`, whose hooks run at every fork.
+"""
+
+from galley.core.recipes.spec import SETTLED
+from galley.core.runs.task import Task
+from galley.engine.nodes import REHEARSAL, run_step
+
+__all__ = ["PRELOAD", "REHEARSAL", "run_step", "takes"]
+
+PRELOAD = (
+    "galley.engine.nodes.base",
+    "galley.engine.nodes.noop",
+    "galley.engine.nodes.staging",
+)
+
+
+def takes(task: Task) -> bool:
+    """Whether the task can run here: nothing in it is still to be rendered."""
+    return task.kind == "noop" and SETTLED in task.body
