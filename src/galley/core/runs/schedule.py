@@ -1,5 +1,6 @@
 """When a recurring order is due: cron lines in a time zone, between two moments."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -18,6 +19,7 @@ _ALIASES = {
     "@hourly": "0 * * * *",
 }
 _FIELDS = 5
+_SECOND, _MINUTE, _DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
 
 
 def moment(text: str | None) -> datetime | None:
@@ -53,7 +55,10 @@ def check_schedule(spec: ScheduleSpec, now: datetime) -> None:
 def next_due(spec: ScheduleSpec, after: datetime) -> datetime | None:
     """The first due time later than `after`, UTC; None if there is none.
 
-    On the autumn change a fixed time fires once, on the spring gap at the next valid minute.
+    A line whose minute or hour begins with `*` is due at every minute whose reading on the zone's
+    clock matches: twice in the hour that autumn repeats, not at all in the one that spring leaves
+    out. Any other line names fixed times: each is due once, at its first reading, or at the first
+    minute after the gap that it falls into.
 
     Raises:
         Invalid: a bad cron line or an unknown time zone.
@@ -63,21 +68,84 @@ def next_due(spec: ScheduleSpec, after: datetime) -> datetime | None:
     start = moment(spec.start_at)
     if start is not None and start > after:
         after = start - timedelta(microseconds=1)
+    zone, text = _zone(spec.zone), _ALIASES.get(spec.cron.strip().lower(), spec.cron.strip())
+    find = _by_the_clock if any(map(_is_open, text.split()[:2])) else _at_fixed_times
     try:
-        due = next(_line(spec.cron, after.astimezone(_zone(spec.zone))), None)
+        due = find(text, after.astimezone(UTC), zone)
     except CronSimError as error:
         raise Invalid(_cure(spec.cron, str(error))) from error
     end = moment(spec.end_at)
-    if due is None or (end is not None and due.astimezone(UTC) > end):
-        return None
-    return due.astimezone(UTC)
+    return None if due is None or (end is not None and due > end) else due
 
 
-def _line(cron: str, after: datetime) -> CronSim:
-    text = _ALIASES.get(cron.strip().lower(), cron.strip())
+def _is_open(field: str) -> bool:
+    return field.startswith("*")
+
+
+def _readings(text: str, after: datetime) -> Iterator[datetime]:
+    """The readings of a clock that the line matches, later than `after`, all without a zone.
+
+    In a zone, cronsim misses times where the clock moves by half an hour, and after the repeated
+    hour it may name one that is over: what zones do is decided here.
+    """
     if len(text.split()) != _FIELDS:
         raise CronSimError("it needs five fields")
     return CronSim(text, after)
+
+
+def _by_the_clock(text: str, after: datetime, zone: ZoneInfo) -> datetime | None:
+    """The first minute whose reading matches: look through one offset of the zone at a time."""
+    offset = _offset(after, zone)
+    while True:
+        reading = next(_readings(text, (after + offset).replace(tzinfo=None)), None)
+        if reading is None:
+            return None
+        due = reading.replace(tzinfo=UTC) - offset
+        change = _next_change(after + _SECOND, due, zone, offset)
+        if change is None:
+            return due
+        after, offset = change - _SECOND, _offset(change, zone)
+
+
+def _at_fixed_times(text: str, after: datetime, zone: ZoneInfo) -> datetime | None:
+    """The first reading that comes later than `after` when each counts only once."""
+    for reading in _readings(text, after.astimezone(zone).replace(tzinfo=None)):
+        there = reading
+        while (due := _first(there, zone)) is None:
+            there += _MINUTE
+        if due > after:
+            return due
+    return None
+
+
+def _first(reading: datetime, zone: ZoneInfo) -> datetime | None:
+    """When the zone's clock shows it for the first time; None if it never does."""
+    due = reading.replace(tzinfo=zone, fold=0).astimezone(UTC)
+    return due if due.astimezone(zone).replace(tzinfo=None) == reading else None
+
+
+def _next_change(
+    after: datetime, until: datetime, zone: ZoneInfo, offset: timedelta
+) -> datetime | None:
+    """The first second in [after, until] whose offset is another one; None if all are the same."""
+    low = after
+    while low <= until:
+        high = min(low + _DAY, until)
+        if _offset(low, zone) != offset:
+            return low
+        if _offset(high, zone) != offset:
+            while high - low > _SECOND:
+                middle = low + (high - low) // 2
+                low, high = (middle, high) if _offset(middle, zone) == offset else (low, middle)
+            return high.replace(microsecond=0)
+        if high == until:
+            break
+        low = high
+    return None
+
+
+def _offset(at: datetime, zone: ZoneInfo) -> timedelta:
+    return at.astimezone(zone).utcoffset() or timedelta()
 
 
 def _zone(name: str) -> ZoneInfo:

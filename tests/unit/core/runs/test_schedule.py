@@ -32,6 +32,18 @@ def test_a_time_in_the_spring_gap_fires_at_the_next_valid_minute() -> None:
     assert dues(spec, after, 2) == ["2027-03-28T01:00:00+00:00", "2027-03-29T00:30:00+00:00"]
 
 
+def test_asked_within_the_hour_that_comes_twice_a_fixed_time_is_not_over() -> None:
+    spec = ScheduleSpec(cron="30 2 * * *", zone="Europe/Paris")
+    after = datetime(2026, 10, 25, 1, 15, tzinfo=UTC)  # 2:15 for the second time
+    assert dues(spec, after, 1) == ["2026-10-26T01:30:00+00:00"]
+
+
+def test_where_the_clock_moves_by_half_an_hour_no_hour_is_left_out() -> None:
+    spec = ScheduleSpec(cron="0 */3 * * *", zone="Australia/Lord_Howe")
+    after = datetime(2026, 10, 3, 13, 0, tzinfo=UTC)
+    assert dues(spec, after, 2) == ["2026-10-03T13:30:00+00:00", "2026-10-03T16:00:00+00:00"]
+
+
 def test_a_list_with_a_range_and_names_is_fine_in_any_zone() -> None:
     spec = ScheduleSpec(cron="0 6,8-9 * jan-dec MON", zone="America/New_York")
     assert dues(spec, NOW, 3) == [
