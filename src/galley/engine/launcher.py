@@ -32,6 +32,7 @@ from galley.engine.publishing import Publisher
 from galley.engine.runfacts import run_variables
 from galley.kit.files import delete_folder
 from galley.storage.blobs import BlobStore
+from galley.storage.db import is_disk_failing, is_disk_full
 from galley.storage.git import GitStore, RepositoryMissing
 
 log = structlog.get_logger("galley.launcher")
@@ -199,7 +200,11 @@ class Launcher:
         except GalleyError as error:
             self._refuse(task, error.message, retryable=False)
         except OSError as error:
-            self._refuse(task, f"The step's files could not be prepared: {error}", retryable=True)
+            reason = f"The step's files could not be prepared: {error}"
+            if is_disk_full(error) or is_disk_failing(error):  # it waits for better days
+                self.never_ran(task.key, task.fence, reason)
+            else:
+                self._refuse(task, reason)
         except Exception:
             log.exception("launch_failed", key=task.key)
             self._refuse(task, "The server could not prepare the step; see its log.")

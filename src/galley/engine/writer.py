@@ -27,7 +27,7 @@ from galley.core.runs.turn import Turn
 from galley.engine.refusals import is_of_the_message, refusal_of
 from galley.kit.clock import Clock
 from galley.kit.failpoints import failpoint
-from galley.storage.db import Database, is_disk_full
+from galley.storage.db import Database, is_disk_full, prove_durable
 
 MAX_BATCH = 500
 _RETRY_S = 0.5
@@ -120,14 +120,14 @@ class Writer:
         self._listeners_lock = threading.Lock()
         self._thread = threading.Thread(target=self._serve, name="galley-writer", daemon=True)
         self._stopping = threading.Event()
-        self._commits = False
+        self._is_failing = False
         self.is_leading = False
         self.finished: Counter[str] = Counter()
 
     @property
     def is_healthy(self) -> bool:
         """Whether the last transaction was kept and the thread serves."""
-        return self._commits and self._thread.is_alive()
+        return not self._is_failing and self._thread.is_alive()
 
     def start(self, acts: Acts) -> None:
         """Read the runs under way, adopt their attempts, and serve.
@@ -235,9 +235,12 @@ class Writer:
                 return batch, False
 
     def _patience(self) -> float | None:
-        """How long to wait for a message before a look at the clock; None when nothing is timed."""
+        """How long to wait for a message before a look at the clock; None when nothing is timed.
+
+        After a failed commit it tries again soon, for nobody may send anything to one that fails.
+        """
         due = self.ledger.dispatcher.next_wake()
-        waits = []
+        waits = [_RETRY_S] if self._is_failing else []
         if due is not None:
             waits.append(max(0.0, (due - self._clock.now()).total_seconds()))
         if any(r.plan.thresholds.duration_s is not None for r in self.ledger.live_runs):
@@ -293,6 +296,8 @@ class Writer:
         with self._database.connection() as connection:
             if guard is not None:
                 guard.check(connection)
+            if self._is_failing:
+                prove_durable(connection)
             messages = [letter.message for letter in letters]
             applied = self.ledger.apply(connection, messages, self._clock.now())
             if guard is not None:
@@ -313,10 +318,11 @@ class Writer:
 
     def _give_back(self, batch: list[Letter], error: Exception) -> None:
         """Nothing was kept: senders are told, executors' reports are kept for the next try."""
-        self._commits = False
+        self._is_failing = True
         log.warning("commit_failed", error=str(error), messages=len(batch))
         for letter in batch:
-            if isinstance(letter.message, _REPORTS) or letter.uid is not None:
+            is_report = isinstance(letter.message, _REPORTS)
+            if letter.uid is not None or (is_report and not isinstance(letter.message, msg.Tick)):
                 self._carried.append(letter)
             elif is_disk_full(error):
                 letter.reply.set_exception(
@@ -333,7 +339,7 @@ class Writer:
 
     def _conclude(self, batch: list[Letter], applied: Applied) -> None:
         """After the commit: answers first, then acts."""
-        self._commits = True
+        self._is_failing = False
         self.finished.update(applied.turn.finished)
         for letter, reply in zip(batch, applied.replies, strict=True):
             if isinstance(reply, GalleyError):

@@ -5,6 +5,7 @@ Whatever differs between the two lives here. Sessions are short: `reading()` giv
 two read-then-write calls queue instead of failing).
 """
 
+import errno
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
@@ -34,6 +35,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _WRITES = "galley_writes"
 _TAKEN_STATES = frozenset({"23503", "23505"})  # of Postgres: foreign key, unique
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FAILING = frozenset({errno.EIO, errno.EROFS, errno.ESTALE})
 _PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
@@ -215,8 +218,27 @@ def sqlite_is_safe() -> bool:
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether a database error or an OSError means that there is no room left."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
     text = str(error).lower()
     return "disk is full" in text or "no space left" in text or "could not extend file" in text
+
+
+def is_disk_failing(error: BaseException) -> bool:
+    """Whether an OSError means that the disk itself refuses, as when it cannot make data durable.
+
+    An operator has to look at it; what was asked for may succeed then.
+    """
+    return isinstance(error, OSError) and error.errno in _FAILING
+
+
+def prove_durable(connection: Connection) -> None:
+    """Write something that says nothing, so that the commit shows whether the disk takes it.
+
+    SQLite commits a transaction without changes on any disk, and so on a full or failing one.
+    """
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA user_version = 0")
 
 
 def is_taken(error: IntegrityError) -> bool:

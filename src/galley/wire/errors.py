@@ -25,7 +25,7 @@ from galley.core.errors import (
     Unavailable,
 )
 from galley.storage.blobs import BlobsAway
-from galley.storage.db import is_connection_lost, is_disk_full
+from galley.storage.db import is_connection_lost, is_disk_failing, is_disk_full
 from galley.storage.git import RepositoryMissing
 from galley.wire.call import call_of
 
@@ -99,6 +99,11 @@ def storage_error(error: BaseException) -> GalleyError | None:
         )
     if isinstance(error, SQLAlchemyError | OSError) and is_disk_full(error):
         return NoSpace("The server's disk is full; nothing was kept.", retry_after_s=30)
+    if is_disk_failing(error):
+        return Unavailable(
+            "The server's disk does not take what is written; an administrator has to look at it.",
+            retry_after_s=30,
+        )
     return _database_error(error)
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from contextlib import suppress
 from typing import Any, TextIO
 
 import structlog
@@ -11,9 +12,30 @@ from galley.wire.redaction import redact_event
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
+class _Forgiving:
+    """A text stream for logs: what a full disk or a closed pipe does not take, is left out.
+
+    Whoever logs an error must not end of another one, least of all the ledger's only thread.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, if that can be done."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, if that can be done; else the stream tries again with the next line."""
+        with suppress(OSError):
+            self._stream.flush()
+
+
 def configure_logging(level: str = "info", *, stream: TextIO | None = None) -> None:
     """Send all logs, ours and the libraries', to standard error as JSON."""
-    out = stream or sys.stderr
+    out: Any = _Forgiving(stream or sys.stderr)
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

@@ -245,6 +245,32 @@ def test_a_repository_that_is_not_there_hands_the_step_back(
     assert "project main/recipes has no repository" in sent.reason
 
 
+@pytest.mark.parametrize(
+    ("fault", "hands_back"),
+    [
+        (OSError(28, "No space left on device"), True),
+        (OSError(5, "Input/output error"), True),
+        (OSError(13, "Permission denied"), False),
+    ],
+)
+def test_a_step_whose_files_find_no_room_waits_for_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, fault: OSError, hands_back: bool
+) -> None:
+    def check_out(_tree: str, _into: Path) -> None:
+        raise fault
+
+    monkeypatch.setattr(bench.recorder, "check_out", check_out)
+    bench.launcher.start(*bench.run(tree="t1"))
+    assert bench.recorder.heard.wait(WAIT_S)
+    (sent,) = bench.recorder.sent
+    if hands_back:
+        assert (type(sent), sent.never_ran) == (msg.Lost, True)
+        assert str(fault.strerror) in sent.reason
+    else:
+        assert isinstance(sent, msg.Finished)
+        assert str(fault.strerror) in sent.outcome.reason
+
+
 class Away:
     """A database that does not answer, in the ways in which that is told."""
 

@@ -10,8 +10,9 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
+from tests.contract.live import until
 
-from galley.core.errors import Conflict, Invalid, NotFound, Unavailable
+from galley.core.errors import Conflict, Invalid, NoSpace, NotFound, Unavailable
 from galley.core.runs import messages as msg
 from galley.core.runs import models
 from galley.core.runs.live import LiveRun, LiveStep
@@ -178,6 +179,31 @@ def test_a_lost_database_tells_callers_and_keeps_reports(
     with database.reading() as session:
         query = sa.select(models.runs.c.state).where(models.runs.c.id == made.run_id)
         assert session.scalar(query) == "succeeded"
+
+
+def test_a_writer_that_failed_finds_out_by_itself_that_it_works_again(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody sends anything more to a server that says that it is not ready."""
+    writer.start(InstantActs(writer, finishes=False))
+    real = Writer._transact
+    works = threading.Event()
+    tried = threading.Event()
+
+    def transact(self: Writer, letters: Any) -> Any:
+        if not works.is_set():
+            tried.set()
+            raise OperationalError("commit", {}, Exception("database or disk is full"))
+        return real(self, letters)
+
+    monkeypatch.setattr(Writer, "_transact", transact)
+    with pytest.raises(NoSpace):
+        writer.call(submit())
+    tried.clear()
+    assert tried.wait(10)
+    assert not writer.is_healthy
+    works.set()
+    until(lambda: writer.is_healthy, seconds=10, what="a healthy writer")
 
 
 def test_what_an_earlier_server_left_is_adopted(database: Database) -> None:

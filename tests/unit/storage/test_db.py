@@ -1,6 +1,7 @@
 """The two databases behave alike where the rest of Galley counts on it."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -47,6 +48,19 @@ def test_what_a_reading_block_writes_is_not_kept(database: Database) -> None:
         session.execute(sa.insert(counters).values(name="x", next_id=1))
     with database.reading() as session:
         assert session.scalar(sa.select(sa.func.count()).select_from(counters)) == 0
+
+
+def test_only_a_transaction_that_proves_itself_reaches_the_disk(sqlite_database: Database) -> None:
+    log = Path(f"{sqlite_database.url.database}-wal")
+    with sqlite_database.connection() as connection:
+        db.prove_durable(connection)
+    size = log.stat().st_size
+    with sqlite_database.connection():
+        pass
+    assert log.stat().st_size == size
+    with sqlite_database.connection() as connection:
+        db.prove_durable(connection)
+    assert log.stat().st_size > size
 
 
 def test_unique_keys_hold(database: Database) -> None:

@@ -124,6 +124,22 @@ def log_lines() -> Iterator[io.StringIO]:
     root.setLevel(level)
 
 
+class FullDisk(io.StringIO):
+    """What a log's file is on a disk without room."""
+
+    def flush(self) -> None:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_log_that_cannot_be_written_ends_nothing(log_lines: io.StringIO) -> None:
+    full = FullDisk()
+    configure_logging("info", stream=full)
+    structlog.configure(cache_logger_on_first_use=False)
+    structlog.get_logger("galley.test").error("told")
+    logging.getLogger("a.library").warning("told, too")
+    assert len(full.getvalue().splitlines()) == 2
+
+
 def test_logs_are_json_without_credentials(log_lines: io.StringIO) -> None:
     ours = structlog.get_logger("galley.test")
     ours.debug("too fine")
@@ -163,6 +179,9 @@ def test_every_kind_of_error_has_a_status() -> None:
         (OperationalError("x", {}, Exception("server closed the connection")), Unavailable),
         (OperationalError("x", {}, Exception("database or disk is full")), NoSpace),
         (OSError(28, "No space left on device"), NoSpace),
+        (OSError(122, "Disk quota exceeded"), NoSpace),
+        (OSError(5, "Input/output error"), Unavailable),
+        (OSError(30, "Read-only file system"), Unavailable),
         (DataError("x", {}, Exception("out of range")), Invalid),
         (PoolTimeout("no connection is free"), Unavailable),
         (BlobsAway("The blob store s3://b cannot be used: refused"), Unavailable),
