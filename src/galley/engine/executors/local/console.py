@@ -25,7 +25,7 @@ class ShimConsole:
 
     def debug(self, text: str) -> None:
         """Log what only a developer wants to see."""
-        self._log.write(DEBUG, text)
+        self._log.say(DEBUG, text)
 
     def info(self, text: str) -> None:
         """Log the ordinary course of things."""
@@ -36,8 +36,8 @@ class ShimConsole:
         self._log.write(WARNING, text)
 
     def error(self, text: str) -> None:
-        """Log what ended the step."""
-        self._log.write(ERROR, text)
+        """Log what ended the step; its outcome tells it, too."""
+        self._log.say(ERROR, text)
 
     def run_program(
         self,

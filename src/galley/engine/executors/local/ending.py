@@ -84,6 +84,8 @@ def reason(status: int | None) -> str:
             "restarted)"
         )
     code = exit_code(status)
+    if code == messages.COULD_NOT_BEGIN:
+        return "the step could not begin: its log or a folder could not be made (is the disk full?)"
     if code == messages.FAILED_TO_REPORT:
         return "the step ended, but its result could not be written (is the disk full?)"
     if code >= 0:

@@ -5,6 +5,7 @@ import os
 import re
 from _thread import RLock  # what `threading` offers under this name, without its hooks at a fork
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
@@ -63,6 +64,11 @@ class LogFile:
         if not self._full:
             data = text.encode("utf-8", "surrogateescape")
             self.write_lines(level, self._masker.mask(data).splitlines() or [b""])
+
+    def say(self, level: str, text: str) -> None:
+        """As `write`, for what is said about an end: what the disk does not take is left out."""
+        with suppress(OSError):
+            self.write(level, text)
 
     def write_lines(self, level: str, lines: Iterable[bytes]) -> None:
         """Add lines that are masked already."""

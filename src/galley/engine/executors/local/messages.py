@@ -13,6 +13,7 @@ from galley.kit.files import write_atomically
 EXIT_FILE = "exit.json"
 STOP_FILE = "stop.json"
 NOT_OURS = 75  # a shim's exit status when another process holds the claim
+COULD_NOT_BEGIN = 73  # a shim's exit status when its folders or its log could not be made
 FAILED_TO_REPORT = 74  # a shim's exit status when its exit file could not be written
 
 REQUEST = struct.Struct("<QI")  # serial, generation of the claim; the task rides as a descriptor

@@ -95,7 +95,7 @@ class Programs:
             raise TimeoutError(f"{words[0]} was ended because its {timeout_s:g} s were over")
         status = self._exit_status(words[0], program, output, walled=walled)
         if hint and status and walled and not network:
-            self._log.write(INFO, hint)
+            self._log.say(INFO, hint)
         return status
 
     def end_all(self, grace_s: float) -> None:
@@ -242,7 +242,7 @@ class Programs:
             for pid in list(self._running):
                 processes.send_group(pid, signal.SIGKILL)
             processes.kill_descendants(me)
-            self._log.write(ERROR, limiting.describe(which, self._watch.limits))
+            self._log.say(ERROR, limiting.describe(which, self._watch.limits))
 
     def _reap_orphans(self) -> None:
         for pid in processes.children(os.getpid()):
@@ -270,7 +270,7 @@ class Programs:
             if pid not in helpers:  # bubblewrap itself would die at once, and all in it
                 processes.send(pid, signal.SIGTERM)
         if not self._wait_for_none(grace_s):
-            self._log.write(WARNING, f"Programs ignored SIGTERM for {grace_s:g} s: killed.")
+            self._log.say(WARNING, f"Programs ignored SIGTERM for {grace_s:g} s: killed.")
             for pid in list(self._running):
                 processes.send_group(pid, signal.SIGKILL)
             processes.kill_descendants(me)
@@ -302,7 +302,7 @@ class Programs:
             status = _SIGNALLED - status
         self._watch.judge_program(status, output.tail)
         if status < 0:
-            self._log.write(ERROR, f"{name} was ended by {signal_name(-status)}.")
+            self._log.say(ERROR, f"{name} was ended by {signal_name(-status)}.")
         return status
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -85,10 +86,15 @@ def main(handle: int, generation: int, warm: Warm) -> int:
     failpoint("shim.forked")
     task = _decode_task(_read_all(handle))
     mark = processes.mark_of(os.getpid())
-    if mark is None or not claims.claim(task.folder, generation, mark):
-        return messages.NOT_OURS
-    failpoint("shim.claimed")
-    return _Shim(task, warm).run()
+    try:
+        if mark is None or not claims.claim(task.folder, generation, mark):
+            return messages.NOT_OURS
+        failpoint("shim.claimed")
+        attempt = _Shim(task, warm)
+        _make_folder(task.work)
+    except OSError:
+        return messages.COULD_NOT_BEGIN
+    return attempt.run()
 
 
 def rehearse(warm: Warm, folder: str, times: int, what: dict[str, Any] | None = None) -> None:
@@ -163,7 +169,7 @@ class _Shim:
         try:
             messages.write_outcome(self._task.folder, outcome)
         except OSError as error:
-            self._log.write(ERROR, f"The step's result could not be written: {error}")
+            self._log.say(ERROR, f"The step's result could not be written: {error}")
             return messages.FAILED_TO_REPORT
         failpoint("shim.after_exit_file")
         return 0
@@ -193,11 +199,10 @@ class _Shim:
         limits = self._watch.limits
         if limits is not self._warm.settings.limits or limits.cpu_s is not None:
             limiting.apply_to_shim(limits, self._warm.baseline_bytes)
-        _make_folder(self._task.work)
         sys.stdout = sys.stderr = ConsoleStream(self._log)
         gc.enable()
         if self._masker.too_short:
-            self._log.write(
+            self._log.say(
                 WARNING, "A secret of fewer than 4 characters cannot be masked in this log."
             )
 
@@ -210,14 +215,14 @@ class _Shim:
             return self._failed("the step ran out of memory")
         except GalleyError as error:
             retryable = bool(getattr(error, "retryable", error.kind not in _HOPELESS))
-            self._log.write(ERROR, error.message)
+            self._log.say(ERROR, error.message)
             return self._failed(error.message, retryable=retryable)
         except SystemExit as error:
             return self._failed(f"the step's code called exit({error.code!r})")
         except Exception as error:  # noqa: BLE001 (the boundary to the step's code: all is told)
             if limiting.memory_words_in(str(error)):
                 self._watch.note(limiting.MEMORY)
-            self._log.write(ERROR, traceback.format_exc())
+            self._log.say(ERROR, traceback.format_exc())
             return self._failed(f"{type(error).__name__}: {error}")
         if not isinstance(outcome, Outcome):
             return self._failed(f"the step's code returned {type(outcome).__name__}, no outcome")
@@ -232,7 +237,7 @@ class _Shim:
         self._programs().end_all(stop.grace_s * _GRACE_SHARE)
         self._console.clean_up()
         outcome = messages.stopped_outcome(stop, self._task.timeout_s)
-        self._log.write(ERROR, f"The step {outcome.reason}.")
+        self._log.say(ERROR, f"The step {outcome.reason}.")
         return outcome
 
     def _finish(self, outcome: Outcome) -> Outcome:
@@ -241,9 +246,10 @@ class _Shim:
             signal.setitimer(signal.ITIMER_REAL, 0)
         left = self._programs().kill_all() if _has_children() else 0
         if left:
-            self._log.write(WARNING, f"{left} process(es) that the step left running were ended.")
+            self._log.say(WARNING, f"{left} process(es) that the step left running were ended.")
         if isinstance(sys.stdout, ConsoleStream):
-            sys.stdout.finish()
+            with suppress(OSError):
+                sys.stdout.finish()
         reason = outcome.reason
         if outcome.state == "failed":
             if limiting.memory_words_in(reason):
@@ -266,7 +272,7 @@ class _Shim:
 
     def _die_of_sigterm(self) -> int:
         """Somebody outside Galley ended us: leave no result, so that the attempt counts as lost."""
-        self._log.write(ERROR, "The step's process got SIGTERM from outside Galley.")
+        self._log.say(ERROR, "The step's process got SIGTERM from outside Galley.")
         self._programs().end_all(_OWN_GRACE_S * _GRACE_SHARE)
         self._console.clean_up()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
