@@ -7,7 +7,7 @@ database and moves the branch last, without waiting; if the database then refuse
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Protocol
@@ -20,6 +20,7 @@ from galley.core.events import audit
 from galley.core.projects import checks
 from galley.core.projects.errors import (
     BranchMissing,
+    ChangeInDoubt,
     FileNameInvalid,
     FileNotInRecipe,
     KitchenBusy,
@@ -381,9 +382,19 @@ class _Change:
                     moved.advance(self.kitchen, tip, made)
         except Exception as error:
             if moved is not None and not is_outcome_unknown(error):
-                with suppress(OSError, RepositoryBusy):
-                    moved.take_back(self.kitchen, made, tip)
+                self._take_back(moved, made, tip)
             raise
+
+    def _take_back(self, moved: Repository, made: str, tip: str) -> None:
+        """Move the branch back.
+
+        Raises:
+            ChangeInDoubt: that cannot be done, as on a full disk.
+        """
+        try:
+            moved.take_back(self.kitchen, made, tip)
+        except (OSError, RepositoryBusy) as error:
+            raise ChangeInDoubt(self.kitchen) from error
 
     def _note(
         self, session: Session, message: str, also: Callable[[Kitchen], None] | None

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from galley.core.errors import Conflict, Invalid, NotFound, TooLarge
+from galley.core.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
 
 
 class KitchenNotFound(NotFound):
@@ -156,4 +156,17 @@ class FileTooLarge(TooLarge):
         super().__init__(
             f"{path} has {size_bytes} bytes; a recipe file has at most {limit_bytes}. "
             "Keep data outside of recipes."
+        )
+
+
+class ChangeInDoubt(Unavailable):
+    """The database did not take its part of a change, and the branch could not go back."""
+
+    code = "change_in_doubt"
+
+    def __init__(self, kitchen: str) -> None:
+        super().__init__(
+            f"The change of kitchen {kitchen} may have been kept, or not: its storage failed in the"
+            " middle. Send it again; what is there already is not changed twice.",
+            retry_after_s=30,
         )

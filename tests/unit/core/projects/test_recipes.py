@@ -21,6 +21,7 @@ from galley.core.projects import operations as projects
 from galley.core.projects.checks import MAX_FILE_BYTES
 from galley.core.projects.contents import RecipeFiles
 from galley.core.projects.errors import (
+    ChangeInDoubt,
     FileNameInvalid,
     FileNotInRecipe,
     FileTooLarge,
@@ -363,6 +364,23 @@ def test_a_change_that_the_database_refuses_at_the_end_can_be_tried_again(
     assert recipes.repository.tip("master") == before
     assert recipes.names() == []
     recipes.create("rec")
+    assert recipes.names() == ["rec"]
+
+
+def test_a_branch_that_cannot_go_back_is_told(
+    recipes: Recipes, account: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is so full that not even the way back finds room."""
+
+    def fail(*_arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    full = OperationalError("COMMIT", {}, Exception("database or disk is full"))
+    with monkeypatch.context() as patched:
+        patched.setattr(Repository, "take_back", fail)
+        with pytest.raises(ChangeInDoubt) as caught:
+            create_by(recipes, Refusing(account, full), "rec")
+    assert caught.value.retry_after_s
     assert recipes.names() == ["rec"]
 
 
