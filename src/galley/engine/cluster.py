@@ -163,7 +163,7 @@ class Cluster:
     ) -> None:
         """See `writer.Guard`."""
         if replies:
-            inbox.answer(connection, replies, self._clock.now())
+            self._answer(connection, replies)
             failpoint("inbox.answered")
         inbox.announce(connection, sorted(turn.touched))
         if turn.starts or turn.kills:
@@ -171,7 +171,16 @@ class Cluster:
 
     def refuse(self, connection: Connection, uid: str, refusal: Exception) -> None:
         """See `writer.Guard`."""
-        inbox.answer(connection, [(uid, refusal)], self._clock.now())
+        self._answer(connection, [(uid, refusal)])
+
+    def _answer(self, connection: Connection, replies: Sequence[tuple[str, Any]]) -> None:
+        """Answer what came through the inbox, each message once.
+
+        One that is answered already waited here since an earlier reign of this server's, and
+        another one applied it meanwhile. Then this reign ends, too, and the next takes afresh.
+        """
+        if not inbox.answer(connection, replies, self._clock.now()):
+            raise leadership.LeadershipLostError("a message was answered before")
 
     def deposed(self, letters: Sequence[Letter]) -> None:
         """See `writer.Guard`: the new leader finds in the inbox what this one could not write."""
@@ -372,14 +381,15 @@ class Cluster:
         if fresh:
             failpoint("inbox.taken")
         for entry in fresh:
-            if entry.fault is None:
+            if entry.fault is not None:
+                log.error("message_not_understood", uid=entry.uid, error=entry.fault.message)
+            if entry.message is not None:
                 self.writer.post(Letter(entry.message, uid=entry.uid))
-            else:
+            elif entry.fault is not None:
                 self._reject(entry.uid, entry.fault)
 
     def _reject(self, uid: str, fault: GalleyError) -> None:
         """Answer a row that cannot be read, so that it does not come again."""
-        log.error("message_not_understood", uid=uid, error=fault.message)
         try:
             with self._database.connection() as connection:
                 self.check(connection)

@@ -14,6 +14,7 @@ from galley.core.runs import leadership, loading, models
 from galley.core.runs.live import LiveRun, LiveStep
 from galley.core.runs.ports import Executor
 from galley.engine.cluster import BEAT_S, LEASE_S
+from galley.engine.twins import own_process, require_no_twin, twin_found
 from galley.engine.writer import Acts
 from galley.kit.failpoints import failpoint
 from galley.storage.db import Database
@@ -28,6 +29,7 @@ class WorkerLoop:
     """Serves one worker of this process; `is_served_directly` is true while the ledger is here.
 
     `is_claimed` tells whether a process ever took the attempt up: then it is watched, else started.
+    `process` tells this process from others that may work under the same name.
     """
 
     def __init__(
@@ -39,9 +41,11 @@ class WorkerLoop:
         *,
         is_claimed: Callable[[LiveRun, LiveStep], bool],
         is_served_directly: Callable[[], bool] = lambda: False,
+        process: str | None = None,
     ) -> None:
         self._database = database
         self._name = name
+        self._process = process or own_process()
         self._executor = executor
         self._acts = acts
         self._is_claimed = is_claimed
@@ -54,8 +58,14 @@ class WorkerLoop:
         self._thread = threading.Thread(target=self._serve, name="galley-worker", daemon=True)
 
     def start(self) -> None:
-        """Report, adopt what an earlier process of this name left, and serve."""
-        self.report()
+        """Report, adopt what an earlier process of this name left, and serve.
+
+        Raises:
+            Unavailable: another process works under this name.
+        """
+        gone = require_no_twin(self._database, self._name, self._process)
+        if not self.report(instead_of=gone):
+            raise twin_found(self._name)
         self._thread.start()
 
     def stop(self) -> None:
@@ -66,7 +76,9 @@ class WorkerLoop:
             self._thread.join(10)
         try:
             with self._database.connection() as connection:
-                leadership.retire_worker(connection, self._name, BACK_WITHIN_S)
+                leadership.retire_worker(
+                    connection, self._name, BACK_WITHIN_S, process=self._process
+                )
         except SQLAlchemyError as error:
             log.warning("worker_not_retired", error=str(error))
 
@@ -74,11 +86,22 @@ class WorkerLoop:
         """There may be work."""
         self._wake.set()
 
-    def report(self) -> None:
-        """Renew this worker's lease with what it offers."""
+    def report(self, *, instead_of: str | None = None) -> bool:
+        """Renew this worker's lease with what it offers; False if another process has the name.
+
+        `instead_of` is a process that had the name and is gone.
+        """
         offer = self._executor.capabilities()
         with self._database.connection() as connection:
-            leadership.report_worker(connection, self._name, offer.slots, offer.tags, LEASE_S)
+            return leadership.report_worker(
+                connection,
+                self._name,
+                offer.slots,
+                offer.tags,
+                LEASE_S,
+                process=self._process,
+                instead_of=instead_of,
+            )
 
     def look(self) -> None:
         """Start what was given to this worker, watch what somebody started, kill what was canceled.
@@ -152,8 +175,10 @@ class WorkerLoop:
     def _serve(self) -> None:
         while not self._stopping:
             try:
-                self.report()
-                self.look()
+                if self.report():
+                    self.look()
+                else:  # it stood still for long enough to be taken for dead, and was replaced
+                    log.error("name_taken", worker=self._name)
             except SQLAlchemyError as error:
                 log.warning("worker_trouble", error=str(error))
             self._wake.wait(BEAT_S)

@@ -1,5 +1,6 @@
 """Several servers on one Postgres: one leader, an inbox, and no write by a leader that is over."""
 
+import base64
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -9,6 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+from tests.contract.live import until
 from tests.unit.engine.test_writer import InstantActs, count, submit
 
 from galley.core.errors import Conflict, Invalid, NotFound, Unavailable
@@ -17,6 +20,7 @@ from galley.core.runs import messages as msg
 from galley.core.runs.ports import Capabilities
 from galley.core.runs.task import Outcome
 from galley.engine.cluster import Cluster
+from galley.engine.twins import own_process
 from galley.engine.worker import WorkerLoop
 from galley.engine.writer import Letter
 from galley.kit.clock import SystemClock
@@ -44,7 +48,12 @@ class Offer:
 
 
 def worker_loop(
-    database: Database, acts: Any, *claimed: int, offer: Offer | None = None, leads: bool = False
+    database: Database,
+    acts: Any,
+    *claimed: int,
+    offer: Offer | None = None,
+    leads: bool = False,
+    process: str | None = None,
 ) -> WorkerLoop:
     """The loop of w1, where these attempts have been taken up by a process."""
     return WorkerLoop(
@@ -54,6 +63,7 @@ def worker_loop(
         acts,
         is_claimed=lambda _run, step: step.attempt.id in claimed,
         is_served_directly=lambda: leads,
+        process=process,
     )
 
 
@@ -371,8 +381,8 @@ def unanswered(database: Database) -> int:
         return session.scalar(query) or 0
 
 
-def put_row(database: Database, uid: str, body: str) -> None:
-    row = {"uid": uid, "kind": "?", "body": body, "created_at": SystemClock().now()}
+def put_row(database: Database, uid: str, body: str, kind: str = "?") -> None:
+    row = {"uid": uid, "kind": kind, "body": body, "created_at": SystemClock().now()}
     with database.connection() as connection:
         connection.execute(models.inbox.insert(), row)
 
@@ -552,3 +562,153 @@ def test_the_worker_in_the_leaders_own_process_is_never_dead(postgres_database: 
         end_lease(postgres_database, "a:1")
         look_at_workers(leader)
         assert state() == "starting"
+
+
+def test_a_message_that_was_answered_in_an_earlier_reign_takes_no_second_effect(
+    postgres_database: Database,
+) -> None:
+    with leading_with_a_step_on(postgres_database, "w1") as (leader, _):
+        with postgres_database.connection() as connection:
+            run_id = connection.scalar(sa.select(models.runs.c.id))
+            pause = msg.PauseRun(run_id, paused=True)
+            uid = inbox.put(connection, pause, SystemClock().now())
+        wait_until(leader, lambda: unanswered(postgres_database) == 0)
+        leader.call(msg.PauseRun(run_id, paused=False))
+        epoch = leader._epoch
+        assert epoch is not None
+        leader.writer.post(Letter(pause, uid=uid))  # it waited here while others led
+        other = leader.send(submit(1))
+        assert other.result(20).run_id
+        assert leader.leads
+        assert (leader._epoch or 0) > epoch
+        with postgres_database.reading() as session:
+            paused = sa.select(models.runs.c.paused).where(models.runs.c.id == run_id)
+            assert session.scalar(paused) is False
+
+
+@pytest.mark.parametrize(
+    ("kind", "odd", "state"),
+    [("Finished", {"outcome": {"state": 5}}, "failed"), ("Lost", {"reason": [5]}, "lost")],
+)
+def test_an_end_of_another_version_still_ends_the_attempt(
+    postgres_database: Database, kind: str, odd: dict[str, Any], state: str
+) -> None:
+    with leading_with_a_step_on(postgres_database, "w1") as (leader, seen):
+        a = models.attempts.c
+        with postgres_database.reading() as session:
+            attempt_id, fence = session.execute(sa.select(a.id, a.fence)).one()
+        told = {"type": kind, "attempt_id": attempt_id, "fence": fence, "new": 1} | odd
+        body = base64.b64encode(msgspec.msgpack.encode(told)).decode()
+        put_row(postgres_database, "1", body, kind)
+        leader._feed()
+        wait_until(leader, lambda: seen() == state)
+        assert unanswered(postgres_database) == 0
+        with postgres_database.reading() as session:
+            reason = session.scalar(sa.select(a.reason).where(a.id == attempt_id))
+        assert "another version" in str(reason)
+
+
+def test_a_leader_that_freezes_within_a_transaction_keeps_nobody_from_leading(
+    postgres_database: Database,
+) -> None:
+    with postgres_database.connection() as connection:
+        assert leadership.acquire(connection, "a:1", 0.2) == 1
+
+    def freeze() -> None:
+        with postgres_database.connection() as frozen:
+            leadership.hold(frozen, "a:1", 1, 0.5)
+            until(lambda: not is_led(postgres_database), what="the end of the lease")
+            with postgres_database.connection() as connection:
+                assert leadership.acquire(connection, "b:1", 10) == 2
+
+    with pytest.raises(SQLAlchemyError):
+        freeze()
+    with (
+        postgres_database.connection() as connection,
+        pytest.raises(leadership.LeadershipLostError),
+    ):
+        leadership.hold(connection, "a:1", 1, 0.5)
+
+
+def is_led(database: Database) -> bool:
+    with database.reading() as session:
+        return leadership.is_led(session.connection())
+
+
+def test_who_may_not_lead_does_not_wait_for_the_leader_s_transaction(
+    postgres_database: Database,
+) -> None:
+    with postgres_database.connection() as connection:
+        assert leadership.acquire(connection, "a:1", 60) == 1
+    with postgres_database.connection() as busy:
+        leadership.hold(busy, "a:1", 1, 60)
+        with postgres_database.connection() as connection:
+            connection.exec_driver_sql("set local lock_timeout = 1000")
+            assert leadership.acquire(connection, "b:1", 60) is None
+
+
+ELSEWHERE = "another-boot/1/1/1"
+"""A process on a machine that cannot be seen from here."""
+
+
+def workers(database: Database) -> dict[str, tuple[int, bool]]:
+    with database.connection() as connection:
+        return {w.name: (w.slots, w.is_alive) for w in leadership.list_workers(connection)}
+
+
+def test_a_second_process_of_a_name_does_not_begin_and_disturbs_nobody(
+    postgres_database: Database,
+) -> None:
+    first = worker_loop(postgres_database, Noted())
+    first.start()
+    second = worker_loop(postgres_database, Noted(), process=ELSEWHERE)
+    with pytest.raises(Unavailable, match=r"delete worker\.id in it"):
+        second.start()
+    second.stop()
+    assert workers(postgres_database) == {"w1": (4, True)}
+    assert first.report()
+    first.stop()
+    second.start()  # the first has left in good order
+    second.stop()
+
+
+def test_the_successor_of_a_killed_process_begins_at_once(postgres_database: Database) -> None:
+    boot, space, pid, _ = own_process().split("/")
+    killed = worker_loop(postgres_database, Noted(), process=f"{boot}/{space}/{pid}/1")
+    assert killed.report()
+    successor = worker_loop(postgres_database, Noted())
+    with postgres_database.connection() as connection:  # it may not wait for the lease to end
+        connection.execute(models.leases.update().values(until=2_000_000_000_000))
+    successor.start()
+    assert killed.report() is False
+    successor.stop()
+
+
+def test_a_process_that_cannot_be_seen_is_waited_for_until_it_is_silent(
+    postgres_database: Database,
+) -> None:
+    loop = worker_loop(postgres_database, Noted())
+    with postgres_database.connection() as connection:
+        leadership.report_worker(connection, "w1", 4, (), 0.7, process=ELSEWHERE)
+    loop.start()
+    loop.stop()
+
+
+def test_a_process_that_reports_while_it_is_waited_for_is_a_twin(
+    postgres_database: Database,
+) -> None:
+    ended = threading.Event()
+
+    def report() -> None:
+        while not ended.wait(0.2):
+            with postgres_database.connection() as connection:
+                leadership.report_worker(connection, "w1", 4, (), 10, process=ELSEWHERE)
+
+    twin = threading.Thread(target=report)
+    with postgres_database.connection() as connection:
+        leadership.report_worker(connection, "w1", 4, (), 10, process=ELSEWHERE)
+    twin.start()
+    with pytest.raises(Unavailable, match="Another process works as w1"):
+        worker_loop(postgres_database, Noted()).start()
+    ended.set()
+    twin.join()

@@ -18,6 +18,7 @@ from galley.core import errors
 from galley.core.errors import GalleyError, Issue, Unavailable
 from galley.core.runs import messages as msg
 from galley.core.runs import models
+from galley.core.runs.task import Outcome
 from galley.kit.ids import new_uid
 
 CHANNEL = "galley_inbox"
@@ -30,13 +31,21 @@ _ERRORS: dict[str, type[GalleyError]] = {
     if isinstance(kind, type) and issubclass(kind, GalleyError)
 }
 
-
+_ANSWER = sa.text(
+    "update inbox set reply = told.reply, done_at = :now"
+    " from unnest(cast(:uids as text[]), cast(:replies as text[])) as told (uid, reply)"
+    " where inbox.uid = told.uid and inbox.done_at is null"
+).bindparams(sa.bindparam("now", type_=models.inbox.c.done_at.type))
+_WAKE = sa.text("select pg_notify(:channel, uid) from unnest(cast(:uids as text[])) as uid")
 _IDS_AT_ONCE = 300  # a notice holds 8,000 bytes
 
 
 @dataclass(frozen=True, slots=True)
 class InboxMessage:
-    """One row of the inbox, decoded; `fault` says why it cannot be, and then `message` is None."""
+    """One row of the inbox, decoded; `fault` says why it cannot be.
+
+    Then `message` is None, or the plain end of the attempt whose end the row tells.
+    """
 
     uid: str
     message: Any
@@ -65,15 +74,15 @@ def take(connection: Connection, limit: int) -> list[InboxMessage]:
     """The oldest messages that nobody has answered yet."""
     box = models.inbox
     query = (
-        sa.select(box.c.uid, box.c.body)
+        sa.select(box.c.uid, box.c.kind, box.c.body)
         .where(box.c.done_at.is_(None))
         .order_by(box.c.created_at, box.c.uid)
         .limit(limit)
     )
-    return [_decoded(row.uid, row.body) for row in connection.execute(query)]
+    return [_decoded(row.uid, row.kind, row.body) for row in connection.execute(query)]
 
 
-def _decoded(uid: str, body: str) -> InboxMessage:
+def _decoded(uid: str, kind: str, body: str) -> InboxMessage:
     """Whatever a row holds, the others must pass: servers of another version write here, too."""
     try:
         return InboxMessage(uid, _decoder.decode(base64.b64decode(body, validate=True)))
@@ -82,20 +91,40 @@ def _decoded(uid: str, body: str) -> InboxMessage:
             f"The leading server does not understand the message ({error}). It may be of another"
             " version than this one: bring all servers and workers to the same."
         )
-        return InboxMessage(uid, None, fault)
+        return InboxMessage(uid, _plain_end(kind, body, fault.message), fault)
 
 
-def answer(connection: Connection, replies: Sequence[tuple[str, Any]], now: datetime) -> None:
-    """Write the replies of messages that this transaction applies, and wake their senders."""
-    box = models.inbox
-    statement = box.update().where(box.c.uid == sa.bindparam("row_uid"))
-    rows = [
-        {"row_uid": uid, "reply": _encode(reply).decode(), "done_at": now} for uid, reply in replies
-    ]
-    connection.execute(statement, rows)
-    notify = sa.text("select pg_notify(:channel, :uid)")
-    for uid, _ in replies:
-        connection.execute(notify, {"channel": REPLIES, "uid": uid})
+class _End(msgspec.Struct):
+    """What is needed of an attempt's end, whatever else another version writes there."""
+
+    attempt_id: int
+    fence: int
+
+
+def _plain_end(kind: str, body: str, reason: str) -> msg.Finished | msg.Lost | None:
+    """That the attempt ended, if at least that can be read: its executor tells it only once."""
+    if kind not in {msg.Finished.__name__, msg.Lost.__name__}:
+        return None
+    try:
+        end = msgspec.msgpack.decode(base64.b64decode(body), type=_End)
+    except (ValueError, TypeError, RecursionError, msgspec.MsgspecError):
+        return None
+    if kind == msg.Lost.__name__:
+        return msg.Lost(end.attempt_id, end.fence, reason)
+    return msg.Finished(end.attempt_id, end.fence, Outcome(state="failed", reason=reason))
+
+
+def answer(connection: Connection, replies: Sequence[tuple[str, Any]], now: datetime) -> bool:
+    """Write the replies of messages that this transaction applies, and wake their senders.
+
+    False if one of them was answered before: then the transaction must not stand, or its message
+    would take effect twice.
+    """
+    uids = [uid for uid, _ in replies]
+    values = {"uids": uids, "replies": [_encode(reply).decode() for _, reply in replies]}
+    told = connection.execute(_ANSWER, values | {"now": now}).rowcount
+    connection.execute(_WAKE, {"channel": REPLIES, "uids": uids})
+    return told == len(replies)
 
 
 def announce(connection: Connection, run_ids: Iterable[int]) -> None:

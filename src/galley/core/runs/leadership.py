@@ -14,12 +14,14 @@ from sqlalchemy import Connection
 from galley.core.runs import models
 
 LEADER = "leader"
+RETIRED = "retired"
+"""Instead of a process: the worker that had this name has left in good order."""
 _WORKER = "worker:"
 _NOW = sa.text("extract(epoch from clock_timestamp())")
 
 
 class LeadershipLostError(Exception):
-    """Another server leads; nothing of the transaction may stand."""
+    """Another server leads, or did meanwhile; nothing of the transaction may stand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,14 @@ class WorkerLease:
 
 
 def acquire(connection: Connection, holder: str, ttl_s: float) -> int | None:
-    """Become the leader if nobody is, or the lease ran out; the epoch, or None."""
+    """Become the leader if nobody is, or the lease ran out; the epoch, or None.
+
+    Whoever has no hope only reads: the row is locked while the leader writes.
+    """
+    leases = models.leases.c
+    theirs = (leases.holder != holder) & (leases.until >= sa.literal_column(_NOW.text))
+    if connection.scalar(sa.select(leases.epoch).where(leases.name == LEADER, theirs)) is not None:
+        return None
     row: dict[str, Any] = {"name": LEADER, "holder": holder, "ttl": ttl_s}
     statement = sa.text(
         "insert into lease (name, holder, epoch, until)"
@@ -50,9 +59,14 @@ def acquire(connection: Connection, holder: str, ttl_s: float) -> int | None:
 def hold(connection: Connection, holder: str, epoch: int, ttl_s: float) -> None:
     """Renew the lease in a ledger transaction, and lock it until the commit.
 
+    A leader that freezes within the transaction would keep the lock, and the others from leading,
+    for as long as its connection stands: the database ends it after twice `ttl_s` of silence.
+
     Raises:
         LeadershipLostError: somebody else has led since.
     """
+    patience = f"set local idle_in_transaction_session_timeout = {round(2000 * ttl_s)}"
+    connection.exec_driver_sql(patience)
     statement = sa.text(
         "update lease set until = extract(epoch from clock_timestamp()) + :ttl"
         " where name = :name and holder = :holder and epoch = :epoch"
@@ -77,31 +91,61 @@ def is_led(connection: Connection) -> bool:
 
 
 def report_worker(
-    connection: Connection, name: str, slots: int, tags: Iterable[str], ttl_s: float
-) -> None:
-    """A worker is alive, with this much room."""
+    connection: Connection,
+    name: str,
+    slots: int,
+    tags: Iterable[str],
+    ttl_s: float,
+    *,
+    process: str = "",
+    instead_of: str | None = None,
+) -> bool:
+    """A worker is alive, with this much room; False if another process works under its name.
+
+    `process` tells the processes of one name apart. A name is free once its lease has run out; the
+    process `instead_of` is known to be gone, so that its successor need not wait for that.
+    """
     statement = sa.text(
         "insert into lease (name, holder, epoch, until, body)"
-        " values (:name, :holder, 1, extract(epoch from clock_timestamp()) + :ttl, :body)"
-        " on conflict (name) do update set until = excluded.until, body = excluded.body"
+        " values (:name, :process, 1, extract(epoch from clock_timestamp()) + :ttl, :body)"
+        " on conflict (name) do update set holder = excluded.holder, until = excluded.until,"
+        " body = excluded.body"
+        " where lease.holder in (:process, :gone, :retired)"
+        " or lease.until < extract(epoch from clock_timestamp())"
     ).bindparams(sa.bindparam("body", type_=models.leases.c.body.type))
     body = {"slots": slots, "tags": sorted(tags)}
-    values = {"name": _WORKER + name, "holder": name, "ttl": ttl_s, "body": body}
-    connection.execute(statement, values)
+    gone = process if instead_of is None else instead_of
+    values = {"name": _WORKER + name, "process": process, "ttl": ttl_s, "body": body}
+    values |= {"gone": gone, "retired": RETIRED}
+    return connection.execute(statement, values).rowcount == 1
 
 
-def retire_worker(connection: Connection, name: str, ttl_s: float) -> None:
+def worker_process(connection: Connection, name: str) -> tuple[str, float] | None:
+    """Which process works under that name, as far as is known, and until when; None if it is free.
+
+    The moment is in seconds since 1970 by the database's clock; every report moves it.
+    """
+    leases = models.leases.c
+    query = sa.select(leases.holder, leases.until).where(
+        leases.name == _WORKER + name, leases.until >= sa.literal_column(_NOW.text)
+    )
+    row = connection.execute(query).first()
+    return None if row is None else (row.holder, row.until)
+
+
+def retire_worker(connection: Connection, name: str, ttl_s: float, *, process: str = "") -> None:
     """A worker leaves in good order: it gets nothing more, and loses nothing if it is soon back.
 
     Its steps go on without it. The row stays, with no room, for `ttl_s` seconds; only then is the
-    worker dead and what it held lost.
+    worker dead and what it held lost. Another process of its name may take over at once.
     """
     statement = sa.text(
-        "update lease set until = extract(epoch from clock_timestamp()) + :ttl, body = :body"
-        " where name = :name"
+        "update lease set until = extract(epoch from clock_timestamp()) + :ttl, body = :body,"
+        " holder = :nobody where name = :name and holder = :process"
     ).bindparams(sa.bindparam("body", type_=models.leases.c.body.type))
-    body = {"slots": 0, "tags": []}
-    connection.execute(statement, {"name": _WORKER + name, "ttl": ttl_s, "body": body})
+    body: dict[str, Any] = {"slots": 0, "tags": []}
+    values = {"name": _WORKER + name, "process": process, "ttl": ttl_s, "body": body}
+    connection.execute(statement, values | {"nobody": RETIRED})
 
 
 def list_workers(connection: Connection) -> list[WorkerLease]:
@@ -109,11 +153,16 @@ def list_workers(connection: Connection) -> list[WorkerLease]:
     leases = models.leases
     is_alive = leases.c.until >= sa.literal_column(_NOW.text)
     query = (
-        sa.select(leases.c.holder, leases.c.body, is_alive.label("is_alive"))
+        sa.select(leases.c.name, leases.c.body, is_alive.label("is_alive"))
         .where(leases.c.name.startswith(_WORKER))
         .order_by(leases.c.name)
     )
     return [
-        WorkerLease(row.holder, row.body["slots"], frozenset(row.body["tags"]), row.is_alive)
+        WorkerLease(
+            row.name.removeprefix(_WORKER),
+            row.body["slots"],
+            frozenset(row.body["tags"]),
+            row.is_alive,
+        )
         for row in connection.execute(query)
     ]
