@@ -27,6 +27,7 @@ from galley.core.runs.ports import Executor, RunWriter
 from galley.core.runs.states import AttemptState
 from galley.core.runs.task import Outcome, Task, storable
 from galley.core.secrets.sealing import KeyMissing, SealBroken
+from galley.engine.executors.local import claims
 from galley.engine.folders import Folders
 from galley.engine.publishing import Publisher
 from galley.engine.runfacts import run_variables
@@ -188,28 +189,35 @@ class Launcher:
             history = self._history(run, step.key) if step.plan.keeps_history else {}
             task = msgspec.structs.replace(task, secrets=secrets, history=history)
             self._submit(step, task)
-        except (KeyMissing, SealBroken) as error:  # time mends neither
+        except Exception as error:  # noqa: BLE001 - whatever it is, the attempt comes to its end
+            if _is_taken(task):
+                self.adopt(run, step)
+            else:
+                self._explain(step, task, error)
+        finally:
+            self._was_killed(task.key)
+
+    def _explain(self, step: LiveStep, task: Task, error: Exception) -> None:
+        """The attempt could not be prepared: it has failed, or it never was."""
+        reason = f"The step's files could not be prepared: {error}"
+        if isinstance(error, KeyMissing | SealBroken):  # time mends neither
             self._refuse(task, error.message, retryable=False)
-        except (SQLAlchemyError, Unavailable) as error:
+        elif isinstance(error, SQLAlchemyError | Unavailable):
             log.warning("launch_put_off", key=task.key, error=str(error))
             reason = "What the step needs could not be read: the database did not answer."
             self.never_ran(task.key, task.fence, reason)
-        except RepositoryMissing as error:
+        elif isinstance(error, RepositoryMissing):
             reason = f"A shared folder of the worker {step.attempt.worker} is not there: {error}"
             self.never_ran(task.key, task.fence, reason)
-        except GalleyError as error:
+        elif isinstance(error, GalleyError):
             self._refuse(task, error.message, retryable=False)
-        except OSError as error:
-            reason = f"The step's files could not be prepared: {error}"
-            if is_disk_full(error) or is_disk_failing(error):  # it waits for better days
-                self.never_ran(task.key, task.fence, reason)
-            else:
-                self._refuse(task, reason)
-        except Exception:
-            log.exception("launch_failed", key=task.key)
+        elif is_disk_full(error) or is_disk_failing(error):  # it waits for better days
+            self.never_ran(task.key, task.fence, reason)
+        elif isinstance(error, OSError):
+            self._refuse(task, reason)
+        else:
+            log.error("launch_failed", key=task.key, exc_info=error)
             self._refuse(task, "The server could not prepare the step; see its log.")
-        finally:
-            self._was_killed(task.key)
 
     def _submit(self, step: LiveStep, task: Task) -> None:
         executor = self._executors.get(step.attempt.worker or "")
@@ -268,6 +276,14 @@ class Launcher:
         if planned.timeout_s is not None or planned.kind == _WAITING:
             return planned.timeout_s
         return self._timeout_s
+
+
+def _is_taken(task: Task) -> bool:
+    """Whether a process of an earlier server has taken up the attempt; if not, none ever will."""
+    try:
+        return not claims.abandon(task.folder, 0)
+    except OSError:  # then a process cannot claim it either
+        return False
 
 
 def _is_fresh(tree: str | None) -> bool:

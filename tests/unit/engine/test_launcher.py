@@ -18,6 +18,8 @@ from galley.core.runs.states import AttemptState, StepState
 from galley.core.runs.task import Outcome, Staged, Task
 from galley.core.secrets.sealing import KeyMissing, SealBroken
 from galley.engine import publishing
+from galley.engine.executors.local import claims
+from galley.engine.executors.local.processes import Mark
 from galley.engine.folders import Folders
 from galley.engine.launcher import Launcher
 from galley.engine.publishing import Publisher
@@ -298,6 +300,17 @@ def test_while_the_database_is_away_nothing_starts_and_what_runs_is_watched(
     assert (type(sent), sent.never_ran) == (msg.Lost, True)
     assert "the database did not answer" in sent.reason
     assert not bench.recorder.submitted
+
+
+def test_what_an_earlier_server_s_process_took_up_is_watched_though_its_start_fails(
+    bench: Bench,
+) -> None:
+    bench.secrets = Away(Unavailable("away"))
+    claims.claim(str(bench.folders.attempt(2, 7)), 0, Mark(pid=1, started=1, boot="b"))
+    bench.launcher.start(*bench.run(text={"notebook.json": '"#{vault://pg/password}"'}))
+    bench.launcher.close()
+    assert [task.key for task in bench.recorder.adopted] == ["7"]
+    assert bench.recorder.sent == []
 
 
 @pytest.mark.parametrize("error", [SealBroken("sealed with the key abc"), KeyMissing(Path("d"))])
