@@ -116,7 +116,7 @@ class Scheduler:
             except Exception:
                 log.exception("scheduler_trouble")
                 nap_s = _AFTER_TROUBLE_S
-            self._wake.wait(nap_s)
+            self._desk.clock.wait(self._wake, nap_s)
             self._wake.clear()
 
     def _nap(self) -> float:

@@ -4,7 +4,12 @@ import os
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import threading
+
+_LOOK_S = 0.05
 
 
 class Clock(Protocol):
@@ -16,6 +21,10 @@ class Clock(Protocol):
 
     def monotonic(self) -> float:
         """Seconds on a clock that never jumps; only differences mean anything."""
+        ...
+
+    def wait(self, event: "threading.Event", seconds: float) -> bool:
+        """Wait until the event is set, or so much time has passed; whether it is set."""
         ...
 
 
@@ -30,9 +39,16 @@ class SystemClock:
         """Seconds on a clock that never jumps."""
         return time.monotonic()
 
+    def wait(self, event: "threading.Event", seconds: float) -> bool:
+        """Wait until the event is set, or so much time has passed."""
+        return event.wait(seconds)
+
 
 class FileClock(SystemClock):
-    """The system clock moved by the number of seconds that a file holds, for tests of servers."""
+    """The system clock moved by the number of seconds that a file holds, for tests of servers.
+
+    Several servers may share the file. Leases are not concerned: their time is the database's.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -44,6 +60,14 @@ class FileClock(SystemClock):
         except FileNotFoundError:
             offset_s = 0.0
         return super().now() + timedelta(seconds=offset_s)
+
+    def wait(self, event: "threading.Event", seconds: float) -> bool:
+        """Wait by this clock: who sleeps until a moment wakes up when the file is set past it."""
+        until = self.now() + timedelta(seconds=seconds)
+        while not event.wait(_LOOK_S):
+            if self.now() >= until:
+                return False
+        return True
 
 
 class ManualClock:
@@ -60,6 +84,10 @@ class ManualClock:
     def monotonic(self) -> float:
         """Seconds the test has advanced so far."""
         return self._monotonic
+
+    def wait(self, event: "threading.Event", seconds: float) -> bool:
+        """Wait until the event is set, or so long by the machine's clock: this one stands still."""
+        return event.wait(seconds)
 
     def advance(self, seconds: float) -> None:
         """Move both clocks forward."""

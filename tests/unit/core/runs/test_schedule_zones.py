@@ -1,7 +1,7 @@
 """Due times in many zones over ten years, against a reading of the rule that shares no code.
 
-The rule is that of docs/how-to/schedule-and-alert.md. GALLEY_CLOCK_YEARS sets how much is looked
-at: 1 (a few zones and lines), or 10 (all of them). GALLEY_CLOCK_SEED draws other cron lines.
+The rule is that of docs/how-to/schedule-and-alert.md. With GALLEY_CHAOS_LONG all zones and lines
+over ten years, instead of some over one. GALLEY_CHAOS_SEED draws other cron lines.
 """
 
 import calendar
@@ -18,8 +18,8 @@ import pytest
 from galley.core.runs.plan import ScheduleSpec
 from galley.core.runs.schedule import next_due
 
-YEARS = int(os.environ.get("GALLEY_CLOCK_YEARS", "1"))
-SEED = int(os.environ.get("GALLEY_CLOCK_SEED", "0")) or 20261124
+YEARS = 10 if os.environ.get("GALLEY_CHAOS_LONG") else 1
+SEED = int(os.environ.get("GALLEY_CHAOS_SEED", "0")) or 20261124
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 LAST = datetime(2026 + YEARS, 1, 1, tzinfo=UTC)
 MINUTES = int((LAST - FIRST).total_seconds()) // 60
