@@ -39,7 +39,7 @@ class Limits(BaseModel):
     body_rate_bytes: int = Field(
         default=256,
         ge=0,
-        description="The least bytes a second of a body, after its first 30 seconds.",
+        description="The least bytes a second of a body, once `body_idle_s` have passed.",
     )
     json_depth: int = Field(default=64, ge=1, description="How deep lists and objects nest.")
     header_bytes: int = Field(

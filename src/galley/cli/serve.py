@@ -1,14 +1,11 @@
 """`galley serve`: the server, from its first start to its clean end."""
 
 import errno
-import gc
-import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -103,12 +100,13 @@ def _serve(runtime: "Runtime", listener: socket.socket) -> None:
     import uvicorn
 
     from galley.wire.protocol import guarded
+    from galley.wire.server import Server, open_enough_files
 
     settings = runtime.settings
     limits = settings.limits
     config = uvicorn.Config(
         runtime.app,
-        http=guarded(limits.header_s),
+        http=guarded(limits.header_s, limits.stream_stall_s),
         loop="uvloop",
         ws="none",
         lifespan="off",
@@ -117,7 +115,7 @@ def _serve(runtime: "Runtime", listener: socket.socket) -> None:
         server_header=False,
         proxy_headers=False,
         backlog=_BACKLOG,
-        limit_concurrency=limits.connections,
+        limit_concurrency=open_enough_files(limits.connections),
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(limits.drain_s),
         ssl_certfile=settings.tls_cert,
@@ -131,35 +129,8 @@ def _serve(runtime: "Runtime", listener: socket.socket) -> None:
             f" {error}. Both must be PEM files that belong together."
         ) from error
     port = listener.getsockname()[1]
-    server = _make_server(config, limits.handlers, lambda: _announce(runtime, port), runtime.drain)
+    server = Server(config, limits.handlers, lambda: _announce(runtime, port), runtime.drain)
     server.run(sockets=[listener])
-
-
-def _make_server(
-    config: Any, handlers: int, on_ready: Callable[[], None], on_signal: Callable[[], None]
-) -> Any:
-    """A uvicorn server that says when it is ready, and that ends with status 0 after a signal."""
-    import uvicorn
-    from anyio import to_thread
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            """Listen, then say so."""
-            to_thread.current_default_thread_limiter().total_tokens = handlers
-            await super().startup(sockets)
-            gc.collect()
-            gc.freeze()
-            on_ready()
-
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            """Drain at the first signal; a second Ctrl+C does not wait."""
-            del frame
-            if self.should_exit and sig == signal.SIGINT:
-                self.force_exit = True
-            self.should_exit = True
-            on_signal()
-
-    return Server(config)
 
 
 def _announce(runtime: "Runtime", port: int) -> None:

@@ -50,9 +50,13 @@ _CREDENTIAL_HEADERS = frozenset(
 )
 _CREDENTIAL_PARAMETERS = re.compile(rb"(?:^|&)(?:apikey|private_token|access_token|token)=")
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
-_SLOW_GRACE_S = 30.0
 _UNAUTHORIZED = 401
 _TIMED_OUT = 408
+_UNAVAILABLE = 503
+_STOPPING = (
+    "The server is stopping, and did not wait for this request's end. Send it again; with the same"
+    " Idempotency-Key it takes effect once."
+)
 
 
 class Shapes(Protocol):
@@ -137,6 +141,10 @@ class Edge:
         except ClientDisconnect:
             if passage.is_slow and not passage.has_started:
                 await self._timed_out(scope, receive, send, passage)
+        except asyncio.CancelledError:
+            if passage.has_started:
+                raise
+            await self._cut_short(scope, receive, outward)
         except Exception as error:  # noqa: BLE001 - the last net
             await self._caught(error, scope, receive, outward, passage)
         finally:
@@ -201,7 +209,7 @@ class Edge:
                 passage.body_done = not message.get("more_body", False)
                 elapsed = self._monotonic() - passage.started
                 least = limits.body_rate_bytes * elapsed
-                is_late = elapsed > _SLOW_GRACE_S and passage.body_bytes < least
+                is_late = elapsed > limits.body_idle_s and passage.body_bytes < least
                 if is_late and not passage.body_done:
                     passage.is_slow = True
                     raise ClientDisconnect
@@ -239,6 +247,13 @@ class Edge:
         answer = self._shapes.plain(scope, _TIMED_OUT, text)
         answer.headers["Connection"] = "close"
         await answer(scope, receive, self._sender(scope, passage, send))
+
+    async def _cut_short(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The server ends and waits no longer: whoever has no answer yet gets this one."""
+        answer = self._shapes.plain(scope, _UNAVAILABLE, _STOPPING)
+        answer.headers["Connection"] = "close"
+        answer.headers["Retry-After"] = "5"
+        await answer(scope, receive, send)
 
     async def _caught(
         self, error: Exception, scope: Scope, receive: Receive, send: Send, passage: _Passage
