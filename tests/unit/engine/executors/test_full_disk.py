@@ -44,3 +44,11 @@ def test_a_step_that_cannot_begin_is_lost_with_the_reason(bench):
     assert kind == "lost"
     assert "could not begin" in reason
     assert "disk" in reason
+
+
+def test_a_result_that_cannot_be_written_is_lost_with_the_reason(bench):
+    bench.file("one", "exit.json").mkdir(parents=True)
+    bench.executor.submit(bench.task("one", "noop"))
+    kind, reason = bench.recorder.wait("one")
+    assert kind == "lost"
+    assert "result could not be written" in reason

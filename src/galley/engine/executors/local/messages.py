@@ -72,13 +72,11 @@ def write_outcome(folder: str, outcome: Outcome) -> None:
 
 
 def read_outcome(folder: str) -> Outcome | None:
-    """The exit file's content; None if there is none, or if it is damaged."""
+    """The exit file's content; None if there is none, if it is damaged or cannot be read."""
     try:
-        handle = os.open(f"{folder}/{EXIT_FILE}", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+        content = Path(folder, EXIT_FILE).read_bytes()
+    except OSError:
         return None
-    with os.fdopen(handle, "rb") as file:
-        content = file.read()
     try:
         return _decode_outcome(content)
     except msgspec.DecodeError:
@@ -94,7 +92,7 @@ def read_stop(folder: str) -> Stop | None:
     """Why the attempt was told to stop, or None if nobody of ours told it."""
     try:
         return _decode_stop(Path(folder, STOP_FILE).read_bytes())
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError):
         return None
 
 
