@@ -1,4 +1,4 @@
-"""Files of git trees, kept in memory: a tree's hash names its content for ever."""
+"""Git trees that were read, kept in memory: a hash names its content for ever."""
 
 import threading
 from collections import OrderedDict
@@ -10,10 +10,11 @@ Files = Mapping[str, tuple[str, bytes]]
 _MAX_BYTES = 64 * 1024 * 1024
 _LARGEST_SHARE = 4
 _ENTRY_BYTES = 200
+_MOST_TOPS = 256
 
 
 class FileCache:
-    """The files of the trees that were read last, `max_bytes` in all; safe in several threads.
+    """The trees that were read last, `max_bytes` of files in all; safe in several threads.
 
     A tree that would take more than a quarter of that is read anew each time.
     """
@@ -22,7 +23,25 @@ class FileCache:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._trees: OrderedDict[bytes, tuple[Files, int]] = OrderedDict()
+        self._tops: OrderedDict[tuple[str, str], Mapping[str, bytes]] = OrderedDict()
         self._bytes = 0
+
+    def top(
+        self, repository: str, commit: str, read: Callable[[], Mapping[str, bytes]]
+    ) -> Mapping[str, bytes]:
+        """A commit's top folders: name -> hash; `read` fetches them when they are not known."""
+        key = (repository, commit)
+        with self._lock:
+            known = self._tops.get(key)
+            if known is not None:
+                self._tops.move_to_end(key)
+                return known
+        found = read()
+        with self._lock:
+            self._tops[key] = found
+            while len(self._tops) > _MOST_TOPS:
+                self._tops.popitem(last=False)
+        return found
 
     def files(self, tree: bytes, read: Callable[[], Files]) -> Files:
         """The tree's files; `read` fetches them when they are not known. Not to be changed."""

@@ -118,6 +118,9 @@ class Repository:
 
     def tree_id(self, commit: str, folder: str = "") -> str | None:
         """The hash of the folder's tree in that commit, None if it has no such folder."""
+        if _is_top(folder):
+            top = self._top(commit).get(folder)
+            return None if top is None else top.decode()
         with self.objects() as objects:
             found = find(objects, self._load(objects, commit).tree, folder)
         return found[1].decode() if found and stat.S_ISDIR(found[0]) else None
@@ -134,9 +137,7 @@ class Repository:
 
     def folders(self, commit: str) -> list[str]:
         """The names of the top folders, A to Z."""
-        with self.objects() as objects:
-            items = plain_items(objects, self._load(objects, commit).tree)
-            return sorted(name.decode() for name, mode, _ in items if stat.S_ISDIR(mode))
+        return sorted(self._top(commit))
 
     def read(self, commit: str, path: str) -> bytes:
         """A file's content.
@@ -156,16 +157,11 @@ class Repository:
         Raises:
             NotInRepository: no such commit or folder.
         """
-        with self.objects() as objects:
-            tree = self._tree(objects, commit, folder)
-            return self._known.files(
-                tree,
-                lambda: {
-                    entry.path: (entry.sha, content)
-                    for entry, content in walk(objects, tree)
-                    if not entry.is_folder
-                },
-            )
+        tree = self._top(commit).get(folder) if _is_top(folder) else None
+        if tree is None:
+            with self.objects() as objects:
+                tree = self._tree(objects, commit, folder)
+        return self._known.files(tree, lambda: self._files_below(tree))
 
     def read_folder(self, commit: str, folder: str = "") -> dict[str, bytes]:
         """The content of every file below `folder`, by its path relative to it.
@@ -375,6 +371,24 @@ class Repository:
         """Every full reference name (branches, tags, kept commits) -> hash."""
         return self._refs.all()
 
+    def _top(self, commit: str) -> Mapping[str, bytes]:
+        """The top folders of a commit and their hashes."""
+
+        def read() -> dict[str, bytes]:
+            with self.objects() as objects:
+                items = plain_items(objects, self._load(objects, commit).tree)
+                return {name.decode(): sha for name, mode, sha in items if stat.S_ISDIR(mode)}
+
+        return self._known.top(str(self.folder), commit, read)
+
+    def _files_below(self, tree: bytes) -> Files:
+        with self.objects() as objects:
+            return {
+                entry.path: (entry.sha, content)
+                for entry, content in walk(objects, tree)
+                if not entry.is_folder
+            }
+
     def _load(self, objects: DiskObjectStore, commit: str) -> Commit:
         found = objects[ObjectID(commit.encode())]
         if not isinstance(found, Commit):
@@ -393,6 +407,10 @@ class Repository:
             write_loose(self.folder / "objects", new)
         failpoint("git.objects_written")
         return sha
+
+
+def _is_top(folder: str) -> bool:
+    return bool(folder) and "/" not in folder
 
 
 def _blob(objects: DiskObjectStore, sha: bytes) -> bytes:

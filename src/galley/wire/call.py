@@ -20,7 +20,8 @@ class Call:
     """What is known of a call while it is under way.
 
     `address` is the client's, behind trusted proxies too. `answer` is the finished response, which
-    the transaction needs to remember it under the call's idempotency key.
+    the transaction needs to remember it under the call's idempotency key. `who` finds out who is
+    calling; it may raise.
     """
 
     request_id: str = field(default_factory=new_uid)
@@ -34,6 +35,7 @@ class Call:
     is_bug_logged: bool = False
     answer: Response | None = None
     on_identified: Callable[[Caller], None] | None = None
+    who: Callable[[], Caller] | None = None
 
     def identify(self, caller: Caller) -> None:
         """A dialect's `auth.py` tells who is calling, before any session is opened.

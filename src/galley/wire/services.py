@@ -71,5 +71,9 @@ def services_of(connection: HTTPConnection) -> Services:
     return services
 
 
-ServicesDep = Annotated[Services, Depends(services_of)]
+async def _services(connection: HTTPConnection) -> Services:
+    return services_of(connection)  # no coroutine's work, but so it needs no thread
+
+
+ServicesDep = Annotated[Services, Depends(_services)]
 """The services, as a parameter of a handler."""

@@ -12,33 +12,40 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from functools import wraps
+from functools import partial, wraps
 from inspect import iscoroutinefunction
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import Depends
+from fastapi.concurrency import contextmanager_in_threadpool
+from fastapi.encoders import jsonable_encoder
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from galley.core.caller import Caller
+from galley.core.errors import Conflict
 from galley.core.events import idempotency
 from galley.core.runs import messages as msg
 from galley.core.runs.desk import Desk
 from galley.core.runs.ports import RunWriter
 from galley.kit.failpoints import failpoint
 from galley.wire.call import Call, call_of
+from galley.wire.later import Later, made
 from galley.wire.services import Services, ServicesDep, services_of
 
 KEY_HEADER = "idempotency-key"
 REPLAYED_HEADER = "Idempotent-Replayed"
 _FIRST_ERROR_STATUS = 400
 
-_current: ContextVar[tuple[Call, Services, str] | None] = ContextVar("galley_call", default=None)
+_current: ContextVar[tuple[Call, Services, str | None] | None] = ContextVar(
+    "galley_call", default=None
+)
 
 
 class Replayed(Exception):
@@ -73,15 +80,29 @@ def claimed(call: Call, services: Services, key: str | None) -> Iterator[None]:
         key=idempotency.checked_key(key),
     )
     with services.keys.hold(scope):
-        with services.database.reading() as session:
-            stored = idempotency.replay(session, scope, call.body_sha256, sealer=services.sealer)
-        if stored is not None:
-            raise Replayed(stored)
+        _replay(call, services, scope)
         call.key = scope
-        yield
+        try:
+            yield
+        except Conflict:
+            _replay(call, services, scope)  # what is in the way may be the same call elsewhere
+            raise
 
 
-def open_session(request: Request, services: ServicesDep) -> Iterator[Session]:
+def _replay(call: Call, services: Services, scope: idempotency.Scope) -> None:
+    """Give the answer that is stored under the key, if there is one.
+
+    Raises:
+        Replayed: there is. KeyReused: it was another request's.
+    """
+    with services.database.reading() as session:
+        stored = idempotency.replay(session, scope, call.body_sha256, sealer=services.sealer)
+    if stored is not None:
+        raise Replayed(stored)
+
+
+@contextmanager
+def open_session(request: Request, services: Services) -> Iterator[Session]:
     """The call's session: a snapshot for GET and HEAD, else the call's one transaction."""
     call = call_of(request)
     if not call.is_write:
@@ -109,16 +130,18 @@ def _decided_by_key(call: Call) -> Iterator[None]:
         raise
 
 
-def open_snapshot(services: ServicesDep) -> Iterator[Session]:
-    """A session that only reads, for calls that ask by POST."""
-    with services.database.reading() as session:
-        yield session
+async def _session_later(request: Request, services: ServicesDep) -> Later:
+    return Later(partial(open_session, request, services))
 
 
-SessionDep = Annotated[Session, Depends(open_session, scope="function")]
+async def _snapshot_later(services: ServicesDep) -> Later:
+    return Later(services.database.reading)
+
+
+SessionDep = Annotated[Session, Depends(_session_later)]
 """The call's own transaction (see `open_session`). Take the caller before it."""
 
-SnapshotDep = Annotated[Session, Depends(open_snapshot, scope="function")]
+SnapshotDep = Annotated[Session, Depends(_snapshot_later)]
 """A session that reads one moment, whatever the method. It never waits for writers."""
 
 
@@ -182,7 +205,8 @@ class Transactions:
         self._call.is_remembered = self._call.is_remembered or row is not None
 
 
-def open_write(request: Request, services: ServicesDep) -> Iterator[Write]:
+@contextmanager
+def open_write(request: Request, services: Services) -> Iterator[Write]:
     """The call's `Write`; its key is held until the answer is there.
 
     An answer that no message carried (there was nothing to do) is remembered at the end.
@@ -193,7 +217,11 @@ def open_write(request: Request, services: ServicesDep) -> Iterator[Write]:
         _remember(call, services, call.answer)
 
 
-WriteDep = Annotated[Write, Depends(open_write, scope="function")]
+async def _write_later(request: Request, services: ServicesDep) -> Later:
+    return Later(partial(open_write, request, services))
+
+
+WriteDep = Annotated[Write, Depends(_write_later)]
 """For handlers that send a message to the ledger. Take the caller before it."""
 
 
@@ -218,12 +246,16 @@ class CallRoute(APIRoute):
             key = request.headers.get(KEY_HEADER) if call.is_write else None
             if key is not None:
                 call.body_sha256 = _digest(request, await request.body())
-            token = _current.set(None if key is None else (call, services, key))
+            token = _current.set((call, services, key))
             try:
                 call.answer = await inner(request)
             except Replayed as replayed:
                 call.is_remembered = True
                 return replayed.answer
+            except RequestValidationError:
+                if call.who is not None and call.caller is None:
+                    await run_in_threadpool(call.who)  # whoever is nobody hears that first
+                raise
             finally:
                 _current.reset(token)
             return call.answer
@@ -232,43 +264,58 @@ class CallRoute(APIRoute):
 
 
 def _guarded(endpoint: Callable[..., Any]) -> Callable[..., Any]:
-    """The endpoint, whose key is claimed at the latest when all its parameters are there."""
+    """The endpoint, whose parameters are made in its thread (see `later`).
+
+    The call's key is claimed at the latest when they are there.
+    """
     if getattr(endpoint, "is_guarded", False):
         return endpoint
     if iscoroutinefunction(endpoint):
 
         @wraps(endpoint)
-        async def awaited(*args: Any, **kwargs: Any) -> Any:
+        async def awaited(**kwargs: Any) -> Any:
             current = _current.get()
-            if current is None or current[0].key is not None:
-                return await endpoint(*args, **kwargs)
-            call, services, key = current
-            hold = claimed(call, services, key)
-            await run_in_threadpool(hold.__enter__)
-            try:
-                answer = await endpoint(*args, **kwargs)
-                await run_in_threadpool(_remember, call, services, answer)
-            finally:
-                hold.__exit__(None, None, None)
+            if current is None:
+                return await endpoint(**kwargs)
+            async with contextmanager_in_threadpool(_around(current, kwargs)) as arguments:
+                current[0].answer = answer = _finished(await endpoint(**arguments))
             return answer
 
         wrapped: Callable[..., Any] = awaited
     else:
 
         @wraps(endpoint)
-        def called(*args: Any, **kwargs: Any) -> Any:
+        def called(**kwargs: Any) -> Any:
             current = _current.get()
-            if current is None or current[0].key is not None:
-                return endpoint(*args, **kwargs)
-            call, services, key = current
-            with claimed(call, services, key):
-                answer = endpoint(*args, **kwargs)
-                _remember(call, services, answer)
+            if current is None:
+                return endpoint(**kwargs)
+            with _around(current, kwargs) as arguments:
+                current[0].answer = answer = _finished(endpoint(**arguments))
             return answer
 
         wrapped = called
     wrapped.is_guarded = True  # type: ignore[attr-defined]
     return wrapped
+
+
+def _finished(answer: Any) -> Response:
+    """The answer as it leaves: the transaction wants to see it before it commits."""
+    return answer if isinstance(answer, Response) else JSONResponse(jsonable_encoder(answer))
+
+
+@contextmanager
+def _around(
+    current: tuple[Call, Services, str | None], parameters: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """What is done before and after a handler: its parameters made, its key held."""
+    call, services, key = current
+    with made(parameters) as arguments:
+        if call.key is not None:  # a parameter holds it, and remembers the answer
+            yield arguments
+            return
+        with claimed(call, services, key):
+            yield arguments
+            _remember(call, services, call.answer)
 
 
 def _remember(call: Call, services: Services, answer: Any) -> None:

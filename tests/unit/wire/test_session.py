@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import pytest
@@ -13,7 +14,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.testclient import TestClient
 
 from galley.core.caller import Caller
-from galley.core.errors import Conflict
+from galley.core.errors import Conflict, Unauthenticated
 from galley.core.events.models import audit_entries, idempotency_keys
 from galley.core.projects.models import Project
 from galley.core.runs import messages as msg
@@ -23,6 +24,7 @@ from galley.kit.ids import new_uid, uuid_of
 from galley.storage.db import Database
 from galley.wire.call import call_of
 from galley.wire.errors import install_errors, plain_response, render_plain
+from galley.wire.later import Later
 from galley.wire.services import Services, ServicesDep
 from galley.wire.session import CallRoute, SessionDep, SnapshotDep, WriteDep
 
@@ -306,13 +308,39 @@ def test_another_servers_key_wins_the_race(
     assert paths(database) == ["a"]
 
 
+def test_nobody_hears_that_first_and_then_what_is_wrong_with_the_call(services: Services) -> None:
+    app = FastAPI()
+    app.state.services = services
+    closed = APIRouter(route_class=CallRoute)
+
+    def nobody() -> Caller:
+        raise Unauthenticated("Sign in.")
+
+    async def nobody_later(request: Request) -> Later:
+        call_of(request).who = nobody
+        return Later(lambda: nullcontext(nobody()))
+
+    @closed.get("/closed/{number}")
+    def handler(number: int, caller: Annotated[Caller, Depends(nobody_later)]) -> Any:
+        return {}
+
+    app.include_router(closed)
+    install_errors(app, render=render_plain, plain=plain_response)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        assert client.get("/closed/1").status_code == 401
+        assert client.get("/closed/no-number").status_code == 401
+
+
 def test_who_calls_must_be_known_before_the_session(services: Services) -> None:
     app = FastAPI()
     app.state.services = services
     late = APIRouter(route_class=CallRoute)
 
+    async def who_later(request: Request, services: ServicesDep) -> Later:
+        return Later(lambda: nullcontext(who(request, services)))
+
     @late.post("/late")
-    def handler(session: SessionDep, caller: CallerDep) -> Any:
+    def handler(session: SessionDep, caller: Annotated[Caller, Depends(who_later)]) -> Any:
         return {}
 
     app.include_router(late)

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from galley.core.projects.errors import KitchenExists, KitchenNotFound
 from galley.core.projects.models import Kitchen, Project
+
+_BY_NAME = select(Kitchen).where(Kitchen.name == bindparam("name"))
 
 
 class ProjectRepository:
@@ -37,10 +39,10 @@ class KitchenRepository:
 
     def find(self, name: str, *, to_change: bool = False) -> Kitchen | None:
         """The kitchen of that name; `to_change` keeps others from changing it until the commit."""
-        wanted = select(Kitchen).where(Kitchen.name == name)
+        wanted = _BY_NAME
         if to_change:
             wanted = wanted.with_for_update().execution_options(populate_existing=True)
-        return self._session.scalar(wanted)
+        return self._session.scalar(wanted, {"name": name})
 
     def get(self, name: str, *, to_change: bool = False) -> Kitchen:
         """The kitchen of that name.

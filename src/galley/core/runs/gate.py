@@ -13,6 +13,8 @@ from galley.core.projects.models import Kitchen
 from galley.core.runs import models
 from galley.core.runs.views import OrderView, RunView
 
+_ALL = sa.select(Kitchen)
+
 
 class KitchenGate:
     """Judges orders and runs by their kitchen, with one look at the kitchens for a whole list.
@@ -73,4 +75,4 @@ class KitchenGate:
 
     @cached_property
     def _kitchens(self) -> dict[int, Kitchen]:
-        return {kitchen.id: kitchen for kitchen in self._session.scalars(sa.select(Kitchen))}
+        return {kitchen.id: kitchen for kitchen in self._session.scalars(_ALL)}

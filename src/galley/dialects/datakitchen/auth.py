@@ -7,6 +7,7 @@ Source: contract 3.0.
 import base64
 import binascii
 import json
+from contextlib import nullcontext
 from functools import partial
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from galley.core.errors import Invalid, Unauthenticated
 from galley.core.identity import operations as identity
 from galley.core.identity.tokens import TokenKind
 from galley.wire.call import call_of
+from galley.wire.later import Later
 from galley.wire.services import Services, ServicesDep
 
 BEARER_KINDS = frozenset({TokenKind.SESSION_BEARER.value})
@@ -56,7 +58,13 @@ def caller_of(request: Request, services: ServicesDep) -> Caller:
     return caller
 
 
-CallerDep = Annotated[Caller, Depends(caller_of)]
+async def _caller_later(request: Request, services: ServicesDep) -> Later:
+    call = call_of(request)
+    call.who = partial(caller_of, request, services)
+    return Later(lambda: nullcontext(caller_of(request, services)))
+
+
+CallerDep = Annotated[Caller, Depends(_caller_later)]
 """Who is calling, as a parameter of a handler. Take it before the session."""
 
 
