@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from galley.core.runs import models
 from galley.core.runs.alerts import ALERT_KINDS, subject_key
+from galley.core.runs.counting import DELETIONS
 from galley.core.runs.live import LiveAttempt, LiveRun, LiveStep, link_steps
 from galley.core.runs.plan import Plan
 from galley.core.runs.states import AttemptState, RunState, StepState
@@ -40,11 +41,13 @@ def load_ids(connection: Connection) -> Ids:
     # An attempt takes one fence at most, so there were never more of them than attempts: to look
     # for the highest one would mean to read them all.
     start["fence"] = max(start["attempt"], kept.get("fence", 1))
+    start[DELETIONS] = kept.get(DELETIONS, 1)
     return Ids(start)
 
 
 def save_ids(connection: Connection, ids: Ids) -> None:
-    """Remember the next free ids, before rows are deleted."""
+    """Remember the next free ids, before rows are deleted, and that some were."""
+    ids.take(DELETIONS)
     connection.execute(models.counters.delete())
     rows = [{"name": name, "next_id": number} for name, number in ids.state().items()]
     connection.execute(models.counters.insert(), rows)

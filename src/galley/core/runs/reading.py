@@ -1,6 +1,5 @@
 """Reads orders and runs for people. A caller sees what the kitchens that they may enter hold."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,28 +11,27 @@ from sqlalchemy.orm import Session
 from galley.core.caller import Caller
 from galley.core.errors import NotFound
 from galley.core.runs import models
-from galley.core.runs.alerts import ALERT_KINDS, subject_key
+from galley.core.runs.counting import count_rows
+from galley.core.runs.detailing import alerts_of, artifacts_of, plans_of, steps_of
 from galley.core.runs.gate import KitchenGate
-from galley.core.runs.plan import Plan, ScheduleSpec
-from galley.core.runs.states import AttemptState, OrderState, RunState, StepState
-from galley.core.runs.task import CheckResult
+from galley.core.runs.plan import ScheduleSpec
+from galley.core.runs.states import OrderState, RunState
 from galley.core.runs.views import (
-    AlertView,
-    ArtifactView,
-    AttemptView,
     OrderFilter,
     OrderView,
     RunDetail,
     RunEvent,
     RunFilter,
     RunView,
-    StepView,
 )
 from galley.kit.ids import uid_of, uuid_of
 from galley.kit.pages import Page, PageRequest
 
 _O, _R = models.orders.c, models.runs.c
 _RESUMER = models.runs.alias("resumer")
+_RUNS_OF_ORDERS = models.runs.join(models.orders, _O.id == _R.order_id)
+_LIVE = frozenset({RunState.QUEUED, RunState.RUNNING})
+_UNWELL = frozenset({RunState.FAILED, RunState.CANCELED})
 _UNSHOWN = {"plan_id", "cancel_reason", "lane", "lane_limit", "alerts", "work_id"}
 
 
@@ -73,10 +71,17 @@ def list_orders(
         where.append(_O.created_at >= wanted.since)
     if wanted.runs is not None:
         where.append(sa.exists().where(_R.order_id == _O.id, *_runs_where(wanted.runs)))
-    total = session.scalar(sa.select(sa.func.count()).select_from(models.orders).where(*where))
     query = sa.select(models.orders).where(*where).order_by(_O.id.desc())
     rows = session.execute(query.limit(page.limit).offset(page.offset)).mappings()
-    return Page([order_view(row) for row in rows], total or 0, page)
+    return Page([order_view(row) for row in rows], _count_orders(session, wanted, where), page)
+
+
+def _count_orders(session: Session, wanted: OrderFilter, where: list[Any]) -> int:
+    """How many orders fulfil the conditions; what a filter asks of their states may change."""
+    if wanted.states is None and wanted.runs is None and wanted.since is None:
+        return count_rows(session, models.orders, _O.id, where)
+    query = sa.select(sa.func.count()).select_from(models.orders).where(*where)
+    return session.scalar(query) or 0
 
 
 def order_ids(session: Session, kitchen_id: int) -> list[int]:
@@ -126,42 +131,48 @@ def list_runs(
     session: Session, caller: Caller, wanted: RunFilter, page: PageRequest
 ) -> Page[RunView]:
     """Runs, newest first, in the kitchens that the caller may enter."""
-    where = [*_runs_where(wanted), *KitchenGate(session, caller).where(_R.kitchen_id, "run.read")]
-    joined = models.runs.join(models.orders, _O.id == _R.order_id)
-    total = session.scalar(sa.select(sa.func.count()).select_from(joined).where(*where))
+    gate = KitchenGate(session, caller).where(_R.kitchen_id, "run.read")
+    where = [*_runs_where(wanted), *gate]
     query = _run_query().where(*where).order_by(_R.id.desc())
     rows = session.execute(query.limit(page.limit).offset(page.offset)).mappings()
-    return Page([run_view(row) for row in rows], total or 0, page)
+    views = [run_view(row) for row in rows]
+    needs_orders = bool(gate) or wanted.source_path is not None or wanted.variation is not None
+    total = _count_runs(session, wanted, where, _RUNS_OF_ORDERS if needs_orders else models.runs)
+    return Page(views, total, page)
+
+
+def _count_runs(session: Session, wanted: RunFilter, where: list[Any], rows: Any) -> int:
+    """How many runs fulfil the conditions; a state stays as it is once a run has ended."""
+    if wanted.resumed is not None or wanted.since is not None:
+        return session.scalar(sa.select(sa.func.count()).select_from(rows).where(*where)) or 0
+    newest = sa.select(sa.func.max(_R.id)).scalar_subquery()
+    live = sa.select(sa.func.min(_R.id) - 1).where(models.RUN_IS_LIVE).scalar_subquery()
+    settled = None if wanted.states is None else sa.select(sa.func.coalesce(live, newest))
+    return count_rows(session, rows, _R.id, where, settled=settled)
 
 
 def newest_runs(
     session: Session, caller: Caller, wanted: RunFilter, *, per_order: int
 ) -> dict[int, tuple[int, list[RunView]]]:
     """Of every order that has such runs: how many they are, and the newest, newest first."""
-    gate = KitchenGate(session, caller).where(_R.kitchen_id, "run.read")
-    mine = models.runs.join(models.orders, _O.id == _R.order_id)
-    place = sa.func.row_number().over(partition_by=_R.order_id, order_by=_R.id.desc())
-    count = sa.func.count().over(partition_by=_R.order_id)
-    ranked = (
-        sa.select(_R.id, place.label("place"), count.label("count"))
-        .select_from(mine)
-        .where(*_runs_where(wanted), *gate)
-        .subquery()
-    )
-    query = (
-        _run_query()
-        .add_columns(ranked.c.count)
-        .join(ranked, ranked.c.id == _R.id)
-        .where(ranked.c.place <= max(per_order, 1))
-        .order_by(_R.id.desc())
-    )
-    found: dict[int, tuple[int, list[RunView]]] = {}
+    where = [*_runs_where(wanted), *KitchenGate(session, caller).where(_R.kitchen_id, "run.read")]
+    counts = sa.select(_R.order_id, sa.func.count()).select_from(_RUNS_OF_ORDERS).where(*where)
+    found: dict[int, tuple[int, list[RunView]]] = {
+        order_id: (total, [])
+        for order_id, total in session.execute(counts.group_by(_R.order_id))
+    }
+    if per_order < 1:
+        return found
+    # The oldest run to show of each order is found by index, however many older ones there are.
+    oldest = sa.select(_R.id).where(_R.order_id == _O.id, *where).order_by(_R.id.desc())
+    oldest = oldest.limit(1).offset(per_order - 1).correlate(models.orders)
+    floors = sa.select(_O.id, sa.func.coalesce(oldest.scalar_subquery(), 0).label("floor"))
+    floor = floors.where(*_among(_O.id, wanted.order_ids)).subquery().c
+    query = _run_query().join(floor.id.table, floor.id == _R.order_id)
+    query = query.where(_R.id >= floor.floor, *where).order_by(_R.id.desc())
     for row in session.execute(query).mappings():
-        values = dict(row)
-        total = values.pop("count")
-        _, runs = found.setdefault(row["order_id"], (total, []))
-        if len(runs) < per_order:
-            runs.append(run_view(values))
+        if row["order_id"] in found:
+            found[row["order_id"]][1].append(run_view(row))
     return found
 
 
@@ -174,16 +185,16 @@ def run_detail(
         NotFound: as `find_run`.
     """
     run = find_run(session, caller, uid, kitchen)
-    return replace(run_details(session, [run])[0], alerts=_alerts_of(session, run))
+    return replace(run_details(session, [run])[0], alerts=alerts_of(session, run))
 
 
 def run_details(session: Session, runs: Sequence[RunView]) -> list[RunDetail]:
     """The details, but for their alerts, of runs that the caller was allowed to see."""
     ids = [run.id for run in runs]
     orders = _orders_of(session, {run.order_id for run in runs})
-    plans = _plans_of(session, ids)
-    steps = _steps_of(session, ids, plans)
-    artifacts = _artifacts_of(session, ids)
+    plans = plans_of(session, ids)
+    steps = steps_of(session, ids, plans)
+    artifacts = artifacts_of(session, ids)
     return [
         RunDetail(run, orders[run.order_id], plans[run.id], steps[run.id], artifacts[run.id])
         for run in runs
@@ -252,132 +263,6 @@ def _orders_of(session: Session, order_ids: set[int]) -> dict[int, OrderView]:
     return {row["id"]: order_view(row) for row in session.execute(query).mappings()}
 
 
-def _plans_of(session: Session, run_ids: list[int]) -> dict[int, Plan]:
-    query = (
-        sa.select(_R.id, models.plans.c.id, models.plans.c.body)
-        .join(models.plans, models.plans.c.id == _R.plan_id)
-        .where(_R.id.in_(run_ids))
-    )
-    decoded: dict[int, Plan] = {}
-    found = {}
-    for run_id, plan_id, body in session.execute(query):
-        if plan_id not in decoded:
-            decoded[plan_id] = msgspec.json.decode(body, type=Plan)
-        found[run_id] = decoded[plan_id]
-    return found
-
-
-def _steps_of(
-    session: Session, run_ids: list[int], plans: dict[int, Plan]
-) -> dict[int, tuple[StepView, ...]]:
-    attempts = _attempts_of(session, run_ids)
-    checks = _checks_of(session, run_ids)
-    query = (
-        sa.select(models.steps)
-        .where(models.steps.c.run_id.in_(run_ids))
-        .order_by(models.steps.c.run_id, models.steps.c.position)
-    )
-    planned = {run: {step.key: step for step in plan.steps} for run, plan in plans.items()}
-    found: dict[int, list[StepView]] = defaultdict(list)
-    for row in session.execute(query).mappings():
-        own = planned[row["run_id"]][row["key"]]
-        found[row["run_id"]].append(
-            StepView(
-                id=row["id"],
-                key=row["key"],
-                position=row["position"],
-                kind=row["kind"],
-                title=own.title or row["key"],
-                state=StepState(row["state"]),
-                reason=row["reason"],
-                needs=tuple(need.step for need in own.needs),
-                exports=row["exports"] or {},
-                branches=tuple(row["branches"] or ()),
-                timings=row["timings"] or {},
-                started_at=row["started_at"],
-                finished_at=row["finished_at"],
-                attempts=tuple(attempts[row["id"]]),
-                checks=tuple(checks[row["attempt_id"]]),
-            )
-        )
-    return defaultdict(tuple, {run: tuple(steps) for run, steps in found.items()})
-
-
-def _attempts_of(session: Session, run_ids: list[int]) -> dict[int, list[AttemptView]]:
-    a = models.attempts.c
-    query = sa.select(models.attempts).where(a.run_id.in_(run_ids)).order_by(a.id.desc())
-    found: dict[int, list[AttemptView]] = defaultdict(list)
-    for row in session.execute(query).mappings():
-        found[row["step_id"]].append(
-            AttemptView(
-                id=row["id"],
-                number=row["number"],
-                state=AttemptState(row["state"]),
-                reason=row["reason"],
-                exit_code=row["exit_code"],
-                executor=row["executor"],
-                worker=row["worker"],
-                usage=row["usage"] or {},
-                reused_from=row["reused_from"],
-                created_at=row["created_at"],
-                started_at=row["started_at"],
-                finished_at=row["finished_at"],
-            )
-        )
-    return found
-
-
-def _checks_of(session: Session, run_ids: list[int]) -> dict[int, list[CheckResult]]:
-    c = models.checks.c
-    query = sa.select(models.checks).where(c.run_id.in_(run_ids)).order_by(c.id)
-    found: dict[int, list[CheckResult]] = defaultdict(list)
-    for row in session.execute(query).mappings():
-        found[row["attempt_id"]].append(
-            CheckResult(
-                name=row["name"],
-                status=row["status"],
-                action=row["action"],
-                text=row["text"],
-                value=row["value"],
-                metric=row["metric"],
-                place=(row["place_kind"], row["place_name"]),
-                description=row["description"],
-                keeps_history=row["series"] is not None,
-            )
-        )
-    return found
-
-
-def _artifacts_of(session: Session, run_ids: list[int]) -> dict[int, tuple[ArtifactView, ...]]:
-    a = models.artifacts.c
-    query = sa.select(models.artifacts).where(a.run_id.in_(run_ids)).order_by(a.id)
-    found: dict[int, list[ArtifactView]] = defaultdict(list)
-    for row in session.execute(query).mappings():
-        values = {k: v for k, v in row.items() if k not in {"run_id", "attempt_id"}}
-        found[row["run_id"]].append(ArtifactView(**values))
-    return defaultdict(tuple, {run: tuple(rows) for run, rows in found.items()})
-
-
-def _alerts_of(session: Session, run: RunView) -> tuple[AlertView, ...]:
-    """What the outbox holds of the run, oldest first."""
-    listeners = session.scalar(sa.select(_R.alerts).where(_R.id == run.id)) or {}
-    named = {
-        subject_key(run.uid, event, who): (event, who)
-        for event, everybody in listeners.items()
-        for who in everybody
-    }
-    if not named:
-        return ()
-    o = models.outbox.c
-    query = sa.select(o.subject_key, o.state, o.tries, o.last_error).where(
-        o.kind.in_(ALERT_KINDS), o.subject_key.in_(named)
-    )
-    return tuple(
-        AlertView(*named[key], state=state, tries=tries, fault=fault)
-        for key, state, tries, fault in session.execute(query.order_by(o.id))
-    )
-
-
 def _runs_where(wanted: RunFilter) -> list[Any]:
     """The conditions of a filter, on runs joined with their orders."""
     where = [
@@ -387,13 +272,23 @@ def _runs_where(wanted: RunFilter) -> list[Any]:
         *_equal(_R.order_id, wanted.order_id),
         *_equal(_O.source_path, wanted.source_path),
         *_equal(_O.variation, wanted.variation),
-        *_among(_R.state, wanted.states),
+        *_in_states(wanted.states),
         *_among(_R.order_id, wanted.order_ids),
     ]
     if wanted.resumed is not None:
         where.append(_R.resumed_by.is_not(None) if wanted.resumed else _R.resumed_by.is_(None))
     if wanted.since is not None:
         where.append(_R.created_at >= wanted.since)
+    return where
+
+
+def _in_states(states: frozenset[RunState] | None) -> list[Any]:
+    """The condition on a run's state, with the one of a partial index where that holds them all."""
+    where = _among(_R.state, states)
+    if states and states <= _LIVE:
+        where.append(models.RUN_IS_LIVE)
+    elif states and states <= _UNWELL:
+        where.append(models.RUN_IS_UNWELL)
     return where
 
 

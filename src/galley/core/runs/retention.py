@@ -30,7 +30,7 @@ def purge_plans(database: Database, before: datetime) -> int:
 
 
 def purge_outbox(database: Database, before: datetime) -> int:
-    """Delete alerts made before then that are sent or dead, of runs that are over; how many.
+    """Delete alerts last due before then that are sent or dead, of runs that are over; how many.
 
     Those of a live run say what it has told already.
     """
@@ -39,7 +39,7 @@ def purge_outbox(database: Database, before: datetime) -> int:
         sa.select(runs.id).where(models.RUN_IS_LIVE, box.subject_key.startswith(runs.uid)).exists()
     )
     ended = box.state.in_(("sent", "dead"))
-    return _in_batches(database, models.outbox, box.id, ended, box.created_at < before, ~is_live)
+    return _in_batches(database, models.outbox, box.id, ended, box.next_at < before, ~is_live)
 
 
 def purge_fires(database: Database, before: datetime) -> int:
