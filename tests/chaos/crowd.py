@@ -18,7 +18,7 @@ import psutil
 from tests.contract.live import PASSWORD, until
 
 WAIT_S = 60
-_SPARE_FILES = 8  # that a server may open meanwhile for itself, as for its database
+_SPARE_FILES = 64  # SQLite keeps what it may not close while others use the file
 
 
 def connect(base: str, *, receive_bytes: int | None = None) -> socket.socket:
@@ -157,6 +157,7 @@ class Meter:
     def __init__(self, pid: int) -> None:
         self.process = psutil.Process(pid)
         self.files = self.process.num_fds()
+        self.sockets = self._sockets()
         self.memory = self.process.memory_info().rss
         self.most = self.memory
         self._over = threading.Event()
@@ -179,7 +180,11 @@ class Meter:
         grown = self.most - self.memory
         print(f"memory grew by {grown >> 20} MB at most")
         assert grown < bound_bytes
+        until(lambda: self._sockets() <= self.sockets, what="the end of the connections")
         until(
             lambda: self.process.num_fds() <= self.files + _SPARE_FILES,
             what="the return of the descriptors",
         )
+
+    def _sockets(self) -> int:
+        return len(self.process.net_connections("tcp"))
