@@ -81,11 +81,11 @@ def newest(files: Sequence[LogFile], levels: Collection[str]) -> Tail:
     for file in files:
         size = _size(file.path)
         start = max(0, size - share)
-        found, end = _read(file, start, share, skip_first=start > 0)
+        parts, end = _parts(file, start, share)
         is_cut = is_cut or start > 0
         offsets[file.attempt_id] = end
-        lines += found
-    wanted = sorted((ln for ln in lines if ln.level in levels), key=lambda line: line.at)
+        lines += _last(file, parts[1 if start > 0 else 0 :], levels)
+    wanted = sorted(lines, key=lambda line: line.at)
     return Tail(tuple(wanted[-LINES:]), offsets, is_cut or len(wanted) > LINES)
 
 
@@ -120,10 +120,27 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _read(
-    file: LogFile, start: int, limit: int, *, skip_first: bool = False
-) -> tuple[list[LogLine], int]:
+def _read(file: LogFile, start: int, limit: int) -> tuple[list[LogLine], int]:
     """The whole lines within `limit` bytes of `start`, and the offset behind the last of them."""
+    parts, end = _parts(file, start, limit)
+    parsed = (parse_line(part, file.step_key, file.attempt_id) for part in parts)
+    return [line for line in parsed if line is not None], end
+
+
+def _last(file: LogFile, parts: Sequence[bytes], levels: Collection[str]) -> list[LogLine]:
+    """The last lines of these levels, one more than are shown: the rest is not even parsed."""
+    found: list[LogLine] = []
+    for part in reversed(parts):
+        line = parse_line(part, file.step_key, file.attempt_id)
+        if line is not None and line.level in levels:
+            found.append(line)
+            if len(found) > LINES:
+                break
+    return found[::-1]
+
+
+def _parts(file: LogFile, start: int, limit: int) -> tuple[list[bytes], int]:
+    """What stands on each whole line within `limit` bytes of `start`, and the offset behind."""
     try:
         with file.path.open("rb") as handle:
             handle.seek(start)
@@ -134,6 +151,4 @@ def _read(
     if not newline:
         # A line longer than the limit is passed over; one that is still written is waited for.
         return [], start + (len(block) if len(block) == limit else 0)
-    parts = whole.split(b"\n")[1 if skip_first else 0 :]
-    parsed = (parse_line(part, file.step_key, file.attempt_id) for part in parts)
-    return [line for line in parsed if line is not None], start + len(whole) + 1
+    return whole.split(b"\n"), start + len(whole) + 1

@@ -7,7 +7,7 @@ regard to their readers, so readers begin at the end and go back only as far as 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from heapq import heappush, heapreplace
+from heapq import heapify, heapreplace
 from pathlib import Path
 
 from galley.core.runs.views import AttemptView, LogLine, RunDetail
@@ -30,8 +30,10 @@ def parse_line(raw: bytes, step_key: str, attempt_id: int) -> LogLine | None:
     """One line of a log file, or None if it is cut or damaged."""
     text = raw.decode("utf-8", "replace")
     try:
-        at = datetime.fromisoformat(text[: _STAMP - 1]).replace(tzinfo=UTC)
+        at = datetime.fromisoformat(text[:_STAMP])
     except ValueError:
+        return None
+    if at.tzinfo is not UTC:
         return None
     level = LEVELS.get(text[_STAMP + 1 : _STAMP + 2], "output")
     return LogLine(at, level, text[_STAMP + 3 :], step_key, attempt_id)
@@ -83,7 +85,10 @@ def _written(detail: RunDetail) -> list[tuple[int, str, AttemptView]]:
 
 @dataclass(slots=True)
 class _Newest:
-    """The newest of the lines that it is given, at most `limit`."""
+    """The newest of the lines that it is given, at most `limit`.
+
+    Only a full list is made a heap: lines come newest first, the worst order to push them in.
+    """
 
     limit: int
     heap: list[_Ranked] = field(default_factory=list)
@@ -91,7 +96,9 @@ class _Newest:
     def take(self, ranked: _Ranked) -> bool:
         """Keep the line if it is among the newest so far; False if it is not."""
         if len(self.heap) < self.limit:
-            heappush(self.heap, ranked)
+            self.heap.append(ranked)
+            if len(self.heap) == self.limit:
+                heapify(self.heap)
             return True
         if ranked < self.heap[0]:
             return False

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from galley.core.runs.plan import Plan, ScheduleSpec
 from galley.core.runs.states import AttemptState, OrderState, RunState, StepState
 from galley.core.runs.task import CheckResult
@@ -247,8 +249,7 @@ class OrderWish:
     origin: str = "api"
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
+class LogLine(msgspec.Struct, frozen=True, gc=False):
     """One line of a log. `level`: debug, info, warning, error or output (a program's own)."""
 
     at: datetime

@@ -24,6 +24,8 @@ from galley.dialects.datakitchen.states import (
 )
 from galley.dialects.datakitchen.texts import harmless, test_results, timing_results
 
+_STAMP = 26  # len("2026-11-23T22:47:02.123456")
+_SECONDS = 19  # len("2026-11-23T22:47:02")
 _RECIPES = uuid.UUID("5b1c0d6e-6f0b-4a53-9d0f-9e2b8e7c4a11")
 
 
@@ -70,9 +72,10 @@ def run(
         )
     if wanted.serving:
         shown["servingjson"] = _serving(detail.plan)
+    harmless_shown = {key: _harmless(value) for key, value in shown.items()}
     if wanted.logs:
-        shown["log"] = _log(detail, log)
-    return {key: _harmless(value) for key, value in shown.items()}
+        harmless_shown["log"] = _log(detail, log)
+    return harmless_shown
 
 
 def _variables(detail: RunDetail) -> dict[str, Any]:
@@ -168,24 +171,26 @@ def _test(check: CheckResult) -> dict[str, Any]:
 
 
 def _log(detail: RunDetail, lines: Sequence[LogLine]) -> dict[str, Any]:
-    hosts = {a.id: a.worker or "" for step in detail.steps for a in step.attempts}
+    """The lines as clients read them. There may be thousands: each one's work is kept small."""
+    hosts = {a.id: harmless(a.worker or "") for step in detail.steps for a in step.attempts}
+    run_id = detail.run.uuid
     return {
         "count": len(lines),
         "start": 0,
-        "lines": [_line(line, detail.run.uuid, hosts.get(line.attempt_id, "")) for line in lines],
+        "lines": [_line(line, run_id, hosts.get(line.attempt_id, "")) for line in lines],
     }
 
 
 def _line(line: LogLine, run_id: str, host: str) -> dict[str, Any]:
     record_type = RECORD_TYPE.get(line.level, "INFO")
-    at = line.at.replace(tzinfo=None)
+    at = line.at.isoformat(timespec="microseconds")
     return {
-        "datetime": at.isoformat(timespec="microseconds"),
+        "datetime": at[:_STAMP],
         "record_type": record_type,
         "thread_name": "MainThread",
-        "message": line.text,
-        "node": line.step_key,
-        "syslogts": at.isoformat(timespec="seconds") + "+00:00",
+        "message": harmless(line.text),
+        "node": harmless(line.step_key),
+        "syslogts": f"{at[:_SECONDS]}+00:00",
         "priority": PRIORITY[record_type],
         "pid": 0,
         "hostname": host,
