@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from galley.core.errors import GalleyError, Invalid, TooLarge
+from galley.core.errors import GalleyError, Invalid, TooLarge, Unavailable
 from galley.wire.errors import note_refusal
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -26,6 +26,7 @@ _NOT_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 _JSON_STARTS = b'{["'
 _LARGE = 256 * 1024
 _MOST_FIELDS = 1000
+_BODIES_AT_ONCE = 32
 _MULTIPART = b"multipart/form-data"
 _JSON_TYPE = (b"content-type", b"application/json")
 
@@ -33,6 +34,7 @@ _JSON_TYPE = (b"content-type", b"application/json")
 class LenientBody:
     """Middleware: reads the body, and hands the inner application JSON.
 
+    All bodies together take as much memory as 32 of the largest; more of them are answered 503.
     `render` gives errors the dialect's shape; `is_raw(scope)` names requests whose body passes
     unread (uploads). The parsed document stands in `scope["state"]["document"]`.
     """
@@ -51,21 +53,39 @@ class LenientBody:
         self._limit = limit_bytes
         self._depth = depth
         self._is_raw = is_raw
+        self._free_bytes = limit_bytes * _BODIES_AT_ONCE
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with its body as JSON, or answer why that cannot be."""
         if scope["type"] != "http" or self._is_raw(scope):
             await self._app(scope, receive, send)
             return
+        held = 0
+
+        def hold(count: int) -> None:
+            nonlocal held
+            if count > self._free_bytes:
+                raise Unavailable("Too much is being sent at once; try again.", retry_after_s=5)
+            self._free_bytes -= count
+            held += count
+
         try:
-            raw = await read_body(scope, receive, self._limit)
+            await self._pass(scope, receive, send, hold)
+        finally:
+            self._free_bytes += held
+
+    async def _pass(
+        self, scope: Scope, receive: Receive, send: Send, hold: Callable[[int], None]
+    ) -> None:
+        try:
+            raw = await read_body(scope, receive, self._limit, hold)
             document, body = await self._parsed(scope, raw)
         except ClientDisconnect:
             return
         except GalleyError as error:
             note_refusal(scope, error)
             response = self._render(error)
-            if isinstance(error, TooLarge):
+            if isinstance(error, TooLarge | Unavailable):
                 response.headers["Connection"] = "close"
             await response(scope, receive, send)
             return
@@ -83,8 +103,13 @@ class LenientBody:
         return parse_body(raw, depth=self._depth)
 
 
-async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
-    """The whole body.
+async def read_body(
+    scope: Scope,
+    receive: Receive,
+    limit_bytes: int,
+    hold: Callable[[int], None] = lambda _count: None,
+) -> bytes:
+    """The whole body. `hold` is told of each piece's bytes before it is kept, and may refuse it.
 
     Raises:
         TooLarge: it is longer than the limit; hardly more than that was read.
@@ -107,6 +132,7 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
         length += len(chunk)
         if length > limit_bytes:
             raise _too_large(limit_bytes)
+        hold(len(chunk))
         chunks.append(chunk)
         if not message.get("more_body", False):
             return b"".join(chunks)

@@ -1,5 +1,6 @@
 """Bodies: lenient about labels, strict about content."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -164,3 +165,43 @@ def test_no_more_is_read_than_needed(length: str | None, taken: int, hint: str) 
     read, text = anyio.run(_count, 100, length)
     assert read == taken
     assert hint in text
+
+
+def test_bodies_that_are_sent_at_once_take_a_bounded_room() -> None:
+    asyncio.run(_send_forty_at_once())
+
+
+async def _send_forty_at_once() -> None:
+    answered: list[int] = []
+    is_over = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await Response()(scope, receive, send)
+
+    body = LenientBody(app, render=render_plain, limit_bytes=LIMIT)
+
+    async def send_slowly() -> None:
+        pieces = iter([{"type": "http.request", "body": b" " * LIMIT, "more_body": True}])
+
+        async def receive() -> Any:
+            for piece in pieces:
+                return piece
+            await is_over.wait()
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                answered.append(message["status"])
+
+        await body({"type": "http", "path": "/", "headers": []}, receive, send)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(40):
+            group.create_task(send_slowly())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert answered == [503] * 8
+        is_over.set()
+    assert answered == [503] * 8 + [200] * 32
+    await send_slowly()
+    assert answered[-1] == 200
