@@ -126,7 +126,7 @@ open(HELPERS.output("report.txt"), "w").write("a report of " + HELPERS.run)
 open(HELPERS.shared("numbers.csv"), "w").write("a,b\\n1,2\\n")
 """
 _FORM = "application/x-www-form-urlencoded"
-LEFT = ["copy.jsonl", "report.txt"]
+LEFT = sorted(["copy.jsonl", "report.txt", *map(witness.kept_name, witness.KEPT)])
 
 
 class Postbox:
@@ -216,6 +216,7 @@ class Scene(Stage):
     def check_all(self) -> None:
         """Every promise: steps and runs once, the schedule once, results once, alerts at least."""
         self.check()
+        self.check_finishes()
         self.check_file()
         fires = self.rows(sa.select(models.schedule_fires.c.outcome))
         assert [row.outcome for row in fires] == ["fired"]
@@ -248,9 +249,10 @@ def scene(folder: Path, address: str | None, port: int) -> Iterator[Scene]:
 
 def finish(stage: Scene) -> None:
     """A fresh server ends what was begun."""
-    with stage.up() as (_, api):
+    with stage.up() as (live, api):
         stage.act(api)
         until(stage.is_done, seconds=120, what="the end of everything")
+        stage.check_results(live.base)
     stage.check_all()
 
 

@@ -1,4 +1,7 @@
-"""A recipe whose steps write to a file outside Galley, and a checker that reads it."""
+"""A recipe whose steps write to a file outside Galley, and a checker that reads it.
+
+Two of its steps also leave a result, whose content is known beforehand.
+"""
 
 import json
 from collections import Counter
@@ -12,22 +15,12 @@ EDGES = [
     ["b", "e"], ["c", "e"], ["d", "e"],
     ["e", "f"], ["e", "g"], ["f", "h"], ["g", "h"],
 ]  # fmt: skip
+KEPT = {"e": 3000, "h": 1}
+"""The steps that leave a result, and how many lines it has."""
 
 
 def recipe(witness: Path, *, step_s: float) -> dict[str, str]:
     """Eight steps; each appends a line when it starts and when it ends, with its process's pid."""
-    write = "printf '%s {{NodeName}} %s %s\\n' {{CurrentOrderRunId}}"
-    command = [
-        "sh",
-        "-c",
-        f"{write} start $$ >> {witness}; sleep {step_s}; {write} end $$ >> {witness}",
-    ]
-    action = {
-        "name": "say",
-        "type": "DKDataSource_SHELL",
-        "config": {},
-        "keys": {"say": {"command": command}},
-    }
     variations = {
         "variation-list": {"v": {"description": "", "graph-setting": "g"}},
         "graph-setting-list": {"g": EDGES},
@@ -43,9 +36,33 @@ def recipe(witness: Path, *, step_s: float) -> dict[str, str]:
     }
     for key in KEYS:
         files[f"{key}/description.json"] = {"type": "DKNode_Action", "description": key}
-        files[f"{key}/notebook.json"] = {}
-        files[f"{key}/actions/say.json"] = action
+        files[f"{key}/notebook.json"] = {"artifacts": [kept_name(key)]} if key in KEPT else {}
+        files[f"{key}/actions/say.json"] = {
+            "name": "say",
+            "type": "DKDataSource_SHELL",
+            "config": {},
+            "keys": {"say": {"command": ["sh", "-c", _program(witness, key, step_s)]}},
+        }
     return {path: json.dumps(content) for path, content in files.items()}
+
+
+def _program(witness: Path, key: str, step_s: float) -> str:
+    write = "printf '%s {{NodeName}} %s %s\\n' {{CurrentOrderRunId}}"
+    keep = f"yes '{{{{CurrentOrderRunId}}}} {key}' | head -n {KEPT.get(key)} > {kept_name(key)};"
+    return (
+        f"{write} start $$ >> {witness}; sleep {step_s}; {keep if key in KEPT else ''}"
+        f" {write} end $$ >> {witness}"
+    )
+
+
+def kept_name(key: str) -> str:
+    """The name of the result that the step leaves."""
+    return f"kept-{key}.txt"
+
+
+def kept(run: str, key: str) -> bytes:
+    """The content of the result that the step leaves."""
+    return f"{run} {key}\n".encode() * KEPT[key]
 
 
 @dataclass(frozen=True)
