@@ -7,6 +7,7 @@ attempts, and tells listeners.
 
 import queue
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -32,6 +33,7 @@ from galley.storage.db import Database, is_disk_full, prove_durable
 MAX_BATCH = 500
 _RETRY_S = 0.5
 _TICK_S = 1.0
+_START_S = 0.02
 _REPORTS = (msg.Started, msg.Finished, msg.Lost, msg.Tick, msg.WorkersSeen)
 _UNSTORABLE = Outcome(state="failed", reason="Its result could not be stored; see the log.")
 log = structlog.get_logger("galley.writer")
@@ -212,7 +214,11 @@ class Writer:
                 return
 
     def _collect(self) -> tuple[list[Letter], bool]:
-        """The next messages, a failed commit's first; and whether they are the last."""
+        """The next messages, a failed commit's first; and whether they are the last.
+
+        What only tells of starts waits a little for more: the end of a short step is near, and
+        then one commit does for both.
+        """
         batch, self._carried = self._carried, []
         wait = self._patience() if not batch else _RETRY_S
         try:
@@ -223,14 +229,17 @@ class Writer:
         if self._clock.monotonic() - self._ticked_at >= _TICK_S:
             self._ticked_at = self._clock.monotonic()
             batch.append(Letter(msg.Tick()))
+        is_urgent, until = bool(batch), time.monotonic() + _START_S
         while True:
             if letter is None:
                 return batch, True
             batch.append(letter)
             if len(batch) >= MAX_BATCH:
                 return batch, False
+            is_urgent = is_urgent or not isinstance(letter.message, msg.Started)
+            patience = 0.0 if is_urgent else max(0.0, until - time.monotonic())
             try:
-                letter = self._inbox.get_nowait()
+                letter = self._inbox.get(patience > 0, patience)
             except queue.Empty:
                 return batch, False
 

@@ -278,6 +278,31 @@ def test_an_act_that_fails_ends_nothing(writer: Writer) -> None:
     assert writer.is_healthy
 
 
+def test_a_start_shares_the_commit_of_the_end_that_follows_soon(
+    writer: Writer, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acts = InstantActs(writer, finishes=False)
+    writer.start(acts)
+    writer.call(submit(2))
+    (first, fence), (second, _) = acts.started
+    writer.send(msg.Started(second, fence + 1, {"pid": 2})).result(10)  # nothing follows
+    monkeypatch.setattr("galley.engine.writer._START_S", 30.0)
+    batches: list[list[str]] = []
+    transact = writer._transact
+
+    def noted(letters: Any) -> Any:
+        batches.append([type(letter.message).__name__ for letter in letters])
+        return transact(letters)
+
+    monkeypatch.setattr(writer, "_transact", noted)
+    writer.send(msg.Started(first, fence, {"pid": 1}))
+    writer.send(msg.Finished(first, fence, Outcome(state="succeeded"))).result(10)
+    assert [set(batch) - {"Tick"} for batch in batches] == [{"Started", "Finished"}]
+    with database.reading() as session:
+        row = session.execute(sa.select(models.attempts).where(models.attempts.c.id == first)).one()
+    assert (row.state, row.handle) == ("succeeded", {"pid": 1})
+
+
 def test_time_limits_are_looked_at_under_load(database: Database) -> None:
     clock = ManualClock(SystemClock().now())
     writer = Writer(database, clock)
