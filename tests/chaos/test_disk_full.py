@@ -26,7 +26,7 @@ from galley.kit.ids import uuid_of
 
 LONG = bool(os.environ.get("GALLEY_CHAOS_LONG"))
 ROUNDS = 40 if LONG else 3
-CLEAR = re.compile(r"disk|no space", re.IGNORECASE)
+CLEAR = re.compile(r"disk|no space|input/output", re.IGNORECASE)
 pytestmark = pytest.mark.timeout(3600 if LONG else 300)
 
 
@@ -75,7 +75,7 @@ def test_a_disk_that_is_full_now_and_then_loses_nothing(stage: Stage) -> None:
 
 
 def check_reasons(stage: Stage) -> None:
-    """Whatever failed says that it was for want of room."""
+    """Whatever failed says that it was for the disk."""
     s, a = models.steps.c, models.attempts.c
     steps = stage.rows(sa.select(s.reason).where(s.state == "failed"))
     attempts = stage.rows(sa.select(a.reason).where(a.state.in_(["failed", "lost"])))
