@@ -18,7 +18,7 @@ _STAMP = 27  # len("2026-11-23T22:47:02.123456Z")
 _MAX_LINE = 65_536
 _BLOCK = 65_536
 _LATE = timedelta(minutes=1)  # a log may go on a moment after its attempt's end, on another clock
-_Ranked = tuple[datetime, int, int, LogLine]
+_Ranked = tuple[str, int, int, LogLine]
 
 
 def log_path(logs: Path, run_id: int, attempt_id: int) -> Path:
@@ -36,7 +36,7 @@ def parse_line(raw: bytes, step_key: str, attempt_id: int) -> LogLine | None:
     if at.tzinfo is not UTC:
         return None
     level = LEVELS.get(text[_STAMP + 1 : _STAMP + 2], "output")
-    return LogLine(at, level, text[_STAMP + 3 :], step_key, attempt_id)
+    return LogLine(at, level, text[_STAMP + 3 :], step_key, attempt_id, text[: _STAMP - 1])
 
 
 @dataclass(slots=True)
@@ -62,7 +62,7 @@ def newest_lines(
         path = log_path(logs, detail.run.id, attempt.id)
         for number, raw in enumerate(_backwards(path, budget)):
             line = parse_line(raw, key, attempt.id)
-            if line is not None and not newest.take((line.at, rank, -number, line)):
+            if line is not None and not newest.take((line.stamp, rank, -number, line)):
                 break
     return newest.lines()
 
@@ -107,7 +107,7 @@ class _Newest:
 
     def is_before(self, moment: datetime) -> bool:
         """Whether nothing up to that moment could be among the newest any more."""
-        return len(self.heap) == self.limit and self.heap[0][0] > moment
+        return len(self.heap) == self.limit and self.heap[0][-1].at > moment
 
     def lines(self) -> list[LogLine]:
         """What was kept, in order of time."""

@@ -250,10 +250,14 @@ class OrderWish:
 
 
 class LogLine(msgspec.Struct, frozen=True, gc=False):
-    """One line of a log. `level`: debug, info, warning, error or output (a program's own)."""
+    """One line of a log. `level`: debug, info, warning, error or output (a program's own).
+
+    `stamp` is `at` as the log has it, to a microsecond and without its zone, which is UTC.
+    """
 
     at: datetime
     level: str
     text: str
     step_key: str
     attempt_id: int
+    stamp: str = ""

@@ -24,7 +24,6 @@ from galley.dialects.datakitchen.states import (
 )
 from galley.dialects.datakitchen.texts import harmless, test_results, timing_results
 
-_STAMP = 26  # len("2026-11-23T22:47:02.123456")
 _SECONDS = 19  # len("2026-11-23T22:47:02")
 _RECIPES = uuid.UUID("5b1c0d6e-6f0b-4a53-9d0f-9e2b8e7c4a11")
 
@@ -183,14 +182,14 @@ def _log(detail: RunDetail, lines: Sequence[LogLine]) -> dict[str, Any]:
 
 def _line(line: LogLine, run_id: str, host: str) -> dict[str, Any]:
     record_type = RECORD_TYPE.get(line.level, "INFO")
-    at = line.at.isoformat(timespec="microseconds")
+    stamp = line.stamp or line.at.replace(tzinfo=None).isoformat(timespec="microseconds")
     return {
-        "datetime": at[:_STAMP],
+        "datetime": stamp,
         "record_type": record_type,
         "thread_name": "MainThread",
         "message": harmless(line.text),
         "node": harmless(line.step_key),
-        "syslogts": f"{at[:_SECONDS]}+00:00",
+        "syslogts": f"{stamp[:_SECONDS]}+00:00",
         "priority": PRIORITY[record_type],
         "pid": 0,
         "hostname": host,
