@@ -1,7 +1,7 @@
 """Clients that are slow, silent or gone take nothing from the others, and are cut in their time.
 
-GALLEY_CROWDS_LONG=1 keeps the shipped time-outs, makes the log 1 GB and holds the others' answers
-to 200 ms; without it the time-outs are short and the log has 100 MB.
+GALLEY_CHAOS_LONG=1 keeps the shipped time-outs, makes the log 1 GB and, where no other test runs
+beside it, holds the others' answers to 200 ms; without it time-outs are short, the log has 100 MB.
 """
 
 import os
@@ -21,7 +21,8 @@ from tests.contract.live import NO_RATES, Api, Live, until
 from galley.core.runs import models
 from galley.core.runs.logs import log_path
 
-IS_LONG = os.environ.get("GALLEY_CROWDS_LONG") == "1"
+IS_LONG = os.environ.get("GALLEY_CHAOS_LONG") == "1"
+IS_ALONE = "PYTEST_XDIST_WORKER" not in os.environ
 TIMEOUT_S = 30.0 if IS_LONG else 4.0
 MEGABYTES = 1000 if IS_LONG else 100
 HALF_OPEN, SLOW_BODIES, SLOW_READERS, WATCHERS = 500, 100, 50, 50
@@ -66,7 +67,7 @@ def judge(others: crowd.Healthy) -> None:
     print(others)
     assert not others.faults
     assert len(others.seconds) > 50
-    if IS_LONG:
+    if IS_LONG and IS_ALONE:
         assert others.p99_s < P99_S
 
 

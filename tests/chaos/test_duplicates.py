@@ -1,7 +1,7 @@
 """Each write is sent one to five times, at once or in turn, some connections cut: one effect a key.
 
-GALLEY_CROWD_KEYS sets how many keys (200), GALLEY_CHAOS_SEED what happens to each; failures print
-the seed.
+200 keys, or 2,000 with GALLEY_CHAOS_LONG=1; GALLEY_CHAOS_SEED sets what happens to each, and
+failures print it.
 """
 
 import json
@@ -25,7 +25,8 @@ from tests.contract.live import NO_RATES, Api, serve
 from galley.core.projects.models import Kitchen
 from galley.core.runs import models
 
-KEYS = int(os.environ.get("GALLEY_CROWD_KEYS", "200"))
+IS_LONG = os.environ.get("GALLEY_CHAOS_LONG") == "1"
+KEYS = 2000 if IS_LONG else 200
 SEED = int(os.environ.get("GALLEY_CHAOS_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 pytestmark = pytest.mark.timeout(max(300, KEYS))
 SHARED = ("git", "logs", "attempts", "work", "trees", "environments", "files", "blobs")
@@ -37,7 +38,7 @@ BUSY = 409
 
 @dataclass
 class World:
-    """The servers of one database, and the one user who writes to them."""
+    """The servers of one database (two share a Postgres), and the one user who writes to them."""
 
     stage: Stage
     bases: list[str]
@@ -70,7 +71,7 @@ class Letter:
         return crowd.request("PUT", "/v2/order/create/master/chaos/v", body, **headers)
 
 
-@pytest.fixture(params=["sqlite", "postgres", "two servers"])
+@pytest.fixture(params=["sqlite", *["postgres"] * IS_LONG, "two servers"])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     on_postgres = request.param != "sqlite"
     address = request.getfixturevalue("postgres_url") if on_postgres else None
