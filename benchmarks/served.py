@@ -14,20 +14,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import psutil
 
 GALLEY = str(Path(sys.executable).with_name("galley"))
-USER = "bench@example.org"
+USER, PASSWORD = "bench@example.org", "bench-password-42-long"
 _READY = re.compile(r"Galley is ready at http://([0-9.]+):(\d+)")
 
 
 class Served:
     """A running server: one keep-alive connection for each `Client`, processor time of all."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", host: str, port: int, auth: str) -> None:
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", host: str, port: int, auth: str, ready_s: float
+    ) -> None:
+        """`ready_s`: how long it took from the start of its process to its first answer."""
         self.process = process
-        self.host, self.port, self.auth = host, port, auth
+        self.host, self.port, self.auth, self.ready_s = host, port, auth, ready_s
 
     def client(self) -> "Client":
         """A caller of its own, for one thread."""
@@ -54,16 +58,32 @@ class Client:
 
     def __init__(self, served: Served) -> None:
         self._connection = http.client.HTTPConnection(served.host, served.port, timeout=60)
-        self._headers = {"Authorization": served.auth, "Content-Type": "application/json"}
+        self.headers = {"Authorization": served.auth, "Content-Type": "application/json"}
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """The JSON of a call that must be answered 200."""
         content = None if body is None else json.dumps(body)
-        self._connection.request(method, path, body=content, headers=self._headers)
+        return json.loads(self.read(method, path, content))
+
+    def read(self, method: str, path: str, content: str | None = None, *, good: int = 200) -> bytes:
+        """The bytes of an answer that must have the status `good`."""
+        self._connection.request(method, path, body=content, headers=self.headers)
         answer = self._connection.getresponse()
         text = answer.read()
-        assert answer.status == 200, f"{method} {path}: {answer.status} {text[:500]!r}"
-        return json.loads(text)
+        assert answer.status == good, f"{method} {path}: {answer.status} {text[:500]!r}"
+        return text
+
+    def sign_in(self) -> None:
+        """Be a browser from now on: pages know a session by its cookie, not by a token."""
+        host = self._connection.host
+        origin = f"http://{host}:{self._connection.port}"
+        form = {"Content-Type": "application/x-www-form-urlencoded", "Origin": origin}
+        body = urlencode({"email": USER, "password": PASSWORD})
+        self._connection.request("POST", "/sign-in", body=body, headers=form)
+        answer = self._connection.getresponse()
+        answer.read()
+        assert answer.status == 303, answer.status
+        self.headers = {"Cookie": (answer.getheader("Set-Cookie") or "").partition(";")[0]}
 
     def order(self, variation: str) -> str:
         """Order a variation of the recipe `bench`; the order's id."""
@@ -117,38 +137,71 @@ def write_recipe(client: Client, graphs: dict[str, list[list[str]]]) -> None:
 @contextmanager
 def served(database_url: str | None = None) -> Iterator[Served]:
     """Start a server on a fresh folder, with one administrator, and stop it at the end."""
-    with tempfile.TemporaryDirectory(prefix="galley-bench-") as folder:
-        data = Path(folder, "data")
-        env = {k: v for k, v in os.environ.items() if not k.startswith("GALLEY_")}
-        env |= {"GALLEY_DATABASE_URL": database_url} if database_url else {}
-        said = Path(folder, "said")
-        with said.open("w") as output:
-            process = subprocess.Popen(
-                [GALLEY, "serve", "--data", str(data), "--port", "0"],
-                stdout=output, stderr=subprocess.STDOUT, env=env,
-            )  # fmt: skip
+    with (
+        tempfile.TemporaryDirectory(prefix="galley-bench-") as folder,
+        serving(Path(folder, "data"), database_url) as server,
+    ):
+        yield server
+
+
+@contextmanager
+def serving(data: Path, database_url: str | None = None) -> Iterator[Served]:
+    """Start a server on this folder, which keeps the administrator that it got first."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("GALLEY_")}
+    env |= {"GALLEY_DATABASE_URL": database_url} if database_url else {}
+    said = data.parent / f"{data.name}.said"
+    began = time.perf_counter()
+    with said.open("w") as output:
+        process = subprocess.Popen(
+            [GALLEY, "serve", "--data", str(data), "--port", "0"],
+            stdout=output, stderr=subprocess.STDOUT, env=env,
+        )  # fmt: skip
+    try:
+        host, port = _address(process, said)
+        _await_answer(host, port)
+        ready_s = time.perf_counter() - began
+        yield Served(process, host, port, _credentials(env, data), ready_s)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+def _credentials(env: dict[str, str], data: Path) -> str:
+    """The administrator's token, made and kept beside the folder where it is new."""
+    kept = data.parent / f"{data.name}.token"
+    if not kept.exists():
+        _galley(env, data, "user", "add", USER, "--password-stdin", "--admin")
+        pair = _galley(env, data, "token", "add", "--user", USER, "--kind", "datakitchen")
+        kept.write_text(pair.strip())
+    return "Basic " + base64.b64encode(kept.read_bytes()).decode()
+
+
+def _await_answer(host: str, port: int) -> None:
+    """Until the server answers that it is ready."""
+    while True:
+        connection = http.client.HTTPConnection(host, port, timeout=5)
         try:
-            host, port = _address(process, said)
-            _galley(env, data, "user", "add", USER, "--password-stdin", "--admin")
-            pair = _galley(env, data, "token", "add", "--user", USER, "--kind", "datakitchen")
-            auth = "Basic " + base64.b64encode(pair.strip().encode()).decode()
-            yield Served(process, host, port, auth)
+            connection.request("GET", "/readyz")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            pass
         finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
+            connection.close()
+        time.sleep(0.002)
 
 
 def _address(process: "subprocess.Popen[bytes]", said: Path) -> tuple[str, int]:
     while process.poll() is None:
         if found := _READY.search(said.read_text()):
             return found[1], int(found[2])
-        time.sleep(0.05)
+        time.sleep(0.005)
     raise SystemExit(f"The server did not start:\n{said.read_text()}")
 
 
 def _galley(env: dict[str, str], data: Path, *argv: str) -> str:
     done = subprocess.run(
         [GALLEY, *argv, "--data", str(data)],
-        input="bench-password-42-long", capture_output=True, text=True, env=env, check=True,
+        input=PASSWORD, capture_output=True, text=True, env=env, check=True,
     )  # fmt: skip
     return done.stdout

@@ -8,3 +8,4 @@ compile pyproject.toml --all-extras --group test --group docs -o requirements/de
 compile pyproject.toml --all-extras -c requirements/dev.txt -o requirements/extras.txt
 compile pyproject.toml -c requirements/dev.txt -o requirements/runtime.txt
 compile --no-deps requirements/demo.in -o requirements/demo.txt
+for peer in requirements/peers/*.in; do compile "$peer" -o "${peer%.in}.txt"; done
