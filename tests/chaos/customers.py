@@ -6,11 +6,14 @@ taken. So at the end the server must hold exactly what was acknowledged, each th
 
 import itertools
 import json
+import os
 import random
 import re
 import subprocess
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,8 @@ from galley.storage.blobs import LocalBlobs
 from galley.storage.db import Database
 from galley.storage.git import GitStore
 
+LONG = bool(os.environ.get("GALLEY_CHAOS_LONG"))
+ORDERERS = 3 if LONG else 1
 FOR_NOW = (503, 507)
 EDGES = [["a", "b"], ["b", "keep"]]
 KEEP = {
@@ -97,7 +102,7 @@ class Customers:
     their order, `refused` how often each kind of write was refused with which status.
     """
 
-    def __init__(self, stage: Stage, api: Api, seed: int, *, orderers: int = 2) -> None:
+    def __init__(self, stage: Stage, api: Api, seed: int) -> None:
         self.stage = stage
         self.orders: dict[str, str] = {}
         self.edits: list[str] = []
@@ -108,7 +113,9 @@ class Customers:
         self._seed = seed
         self._base, self._token = api.base, api.token
         self._leaving = threading.Event()
-        acts = [lambda n=n: self._orderer(n) for n in range(orderers)]
+        self._awake = threading.Event()
+        self._awake.set()
+        acts = [lambda n=n: self._orderer(n) for n in range(ORDERERS)]
         acts += [self._editor, self._reader]
         self._threads = [
             threading.Thread(target=self._guarded, args=(act,), daemon=True) for act in acts
@@ -123,6 +130,15 @@ class Customers:
         """The server is at another address now (it was started again)."""
         self._base = base
         self.is_server_down = False
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Nobody begins anything while the block lasts."""
+        self._awake.clear()
+        try:
+            yield
+        finally:
+            self._awake.set()
 
     def leave(self) -> None:
         """Let everybody end with what they are about: what they want must be taken by then."""
@@ -176,7 +192,7 @@ class Customers:
             key = f"order-{number}-{count}"
             asked = ("PUT", "/v2/order/create/master/chaos/v", {"schedule": "now"})
             self.orders[key] = self._insist("order", key, *asked).json["order_id"]
-            if self._leaving.wait(chance.uniform(0.05, 0.5)):
+            if self._has_left(chance.uniform(0.05, 0.5)):
                 return
 
     def _editor(self) -> None:
@@ -185,7 +201,7 @@ class Customers:
             body = {"message": text, "filepath": "note.txt", "file": text, "skipCompile": True}
             self._insist("edit", f"edit-{count}", "POST", RECIPE, body)
             self.edits.append(text)
-            if self._leaving.wait(0.1):
+            if self._has_left(0.1):
                 return
 
     def _reader(self) -> None:
@@ -197,8 +213,14 @@ class Customers:
                 self.read[answer.status] += 1
                 if answer.status != 200:
                     self._check_refusal(f"GET {path}", answer)
-            if self._leaving.wait(0.05):
+            if self._has_left(0.05):
                 return
+
+    def _has_left(self, pause_s: float) -> bool:
+        """Wait a moment, and longer while all rest; whether it is time to go."""
+        has_left = self._leaving.wait(pause_s)
+        self._awake.wait()
+        return has_left or self._leaving.is_set()
 
     def _insist(self, kind: str, key: str, method: str, path: str, body: Any) -> Answer:
         """Send it until it is taken, and see that each refusal is a proper one."""

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 from tests.chaos import customers
-from tests.chaos.customers import Customers
-from tests.chaos.test_disk_full import LONG, check_reasons, is_ready, pause
+from tests.chaos.customers import LONG, Customers
+from tests.chaos.test_disk_full import check_reasons, is_ready, pause
 from tests.chaos.test_kills import SEED, Stage, kill
 from tests.contract.live import until
 
-ROUNDS = 30 if LONG else 3
+ROUNDS = 15 if LONG else 3
 WAL, GIT, ALL = "galley.db-wal", "/git/", ""
 pytestmark = pytest.mark.timeout(3600 if LONG else 300)
 

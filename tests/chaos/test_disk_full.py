@@ -3,7 +3,6 @@
 GALLEY_CHAOS_LONG=1 makes it longer, GALLEY_CHAOS_SEED sets what happens when; failures print it.
 """
 
-import os
 import random
 import re
 import threading
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from tests.chaos import customers
-from tests.chaos.customers import Customers
+from tests.chaos.customers import LONG, Customers
 from tests.chaos.smalldisk import SmallDisk, small_disk
 from tests.chaos.test_kills import SEED, Stage
 from tests.contract.live import Api, Live, until
@@ -24,8 +23,7 @@ from tests.contract.live import Api, Live, until
 from galley.core.runs import models
 from galley.kit.ids import uuid_of
 
-LONG = bool(os.environ.get("GALLEY_CHAOS_LONG"))
-ROUNDS = 40 if LONG else 3
+ROUNDS = 20 if LONG else 3
 CLEAR = re.compile(r"disk|no space|input/output", re.IGNORECASE)
 pytestmark = pytest.mark.timeout(3600 if LONG else 300)
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from tests.chaos import customers
-from tests.chaos.customers import Customers
-from tests.chaos.test_disk_full import LONG, is_ready, pause
+from tests.chaos.customers import LONG, Customers
+from tests.chaos.test_disk_full import is_ready, pause
 from tests.chaos.test_kills import SEED, Stage
 from tests.contract.live import until
 
