@@ -250,8 +250,14 @@ def is_taken(error: IntegrityError) -> bool:
 
 
 def is_outcome_unknown(error: BaseException) -> bool:
-    """Whether the connection broke, so that a transaction may have been committed or not."""
-    return isinstance(error, DBAPIError) and error.connection_invalidated
+    """Whether a transaction that failed so may have been committed all the same.
+
+    The connection broke; or SQLite wrote the commit and could not make it durable: it counts as
+    undone until another is written over it, and as done if the process dies before.
+    """
+    if not isinstance(error, DBAPIError):
+        return False
+    return error.connection_invalidated or "disk i/o error" in str(error.orig).lower()
 
 
 def is_connection_lost(error: BaseException) -> bool:

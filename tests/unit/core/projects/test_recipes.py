@@ -400,12 +400,18 @@ def test_a_branch_that_moved_and_then_failed_goes_back(
     recipes.create("rec")
 
 
+@pytest.mark.parametrize(
+    "doubt",
+    [
+        OperationalError("COMMIT", {}, Exception("server closed"), connection_invalidated=True),
+        OperationalError("COMMIT", {}, Exception("disk I/O error")),
+    ],
+)
 def test_a_branch_stays_if_nobody_knows_what_the_database_did(
-    recipes: Recipes, account: Database
+    recipes: Recipes, account: Database, doubt: OperationalError
 ) -> None:
-    lost = OperationalError("COMMIT", {}, Exception("server closed"), connection_invalidated=True)
     with pytest.raises(OperationalError):
-        create_by(recipes, Refusing(account, lost), "rec")
+        create_by(recipes, Refusing(account, doubt), "rec")
     assert recipes.names() == ["rec"]
 
 
