@@ -165,7 +165,7 @@ def test_each_due_time_fires_once_though_a_server_freezes(crowd: Crowd) -> None:
                 frozen = freeze_leader(crowd)
             until(
                 lambda at=at: len(fires(crowd)) >= sum(when <= at for _, when in due),
-                seconds=60,
+                seconds=90,
                 what=f"what is due at {at} (seed {SEED})",
             )
             if at == waking:
@@ -198,7 +198,7 @@ def freeze_leader(crowd: Crowd) -> Live:
     old: Live = until(crowd.leader, what="a leader")
     epoch = crowd.epoch()
     os.kill(old.process.pid, signal.SIGSTOP)
-    until(lambda: crowd.epoch() > epoch, seconds=60, what=f"a new leader (seed {SEED})")
+    until(lambda: crowd.epoch() > epoch, seconds=90, what=f"a new leader (seed {SEED})")
     assert crowd.leader() is not old
     return old
 

@@ -180,6 +180,7 @@ class Cluster:
         another one applied it meanwhile. Then this reign ends, too, and the next takes afresh.
         """
         if not inbox.answer(connection, replies, self._clock.now()):
+            log.warning("answered_before", holder=self.holder, epoch=self._epoch)
             raise leadership.LeadershipLostError("a message was answered before")
 
     def deposed(self, letters: Sequence[Letter]) -> None:

@@ -37,12 +37,21 @@ class WorkerLease:
 def acquire(connection: Connection, holder: str, ttl_s: float) -> int | None:
     """Become the leader if nobody is, or the lease ran out; the epoch, or None.
 
-    Whoever has no hope only reads: the row is locked while the leader writes.
+    The row is locked while a leader writes. Nobody waits for that: who may not lead only reads, and
+    a transaction in whose midst a leader froze is ended twice `ttl_s` after its lease. What a dead
+    process of this `holder` left there is ended at once.
     """
     leases = models.leases.c
-    theirs = (leases.holder != holder) & (leases.until >= sa.literal_column(_NOW.text))
-    if connection.scalar(sa.select(leases.epoch).where(leases.name == LEADER, theirs)) is not None:
+    is_led = leases.until >= sa.literal_column(_NOW.text)
+    state = sa.select(leases.holder, is_led.label("is_led"))
+    found = connection.execute(state.where(leases.name == LEADER)).first()
+    is_own = found is not None and found.holder == holder
+    if found is not None and found.is_led and not is_own:
         return None
+    if found is not None and not _is_unlocked(connection):
+        ended = _end_writer(connection, older_than_s=0 if is_own else 3 * ttl_s)
+        if not ended and not is_own:
+            return None
     row: dict[str, Any] = {"name": LEADER, "holder": holder, "ttl": ttl_s}
     statement = sa.text(
         "insert into lease (name, holder, epoch, until)"
@@ -56,17 +65,30 @@ def acquire(connection: Connection, holder: str, ttl_s: float) -> int | None:
     return epoch
 
 
+def _is_unlocked(connection: Connection) -> bool:
+    """Whether nobody writes under the lease; then this transaction has it locked from now on."""
+    look = sa.text("select 1 from lease where name = :name for update skip locked")
+    return connection.scalar(look, {"name": LEADER}) is not None
+
+
+def _end_writer(connection: Connection, *, older_than_s: float) -> bool:
+    """End the database's process that has the lease locked for so long; whether there was one."""
+    end = sa.text(
+        "select pg_terminate_backend(a.pid) from lease"
+        " join pg_stat_activity a on a.backend_xid = lease.xmax"
+        " where lease.name = :name"
+        " and a.xact_start <= clock_timestamp() - make_interval(secs => :age)"
+    )
+    values = {"name": LEADER, "age": float(older_than_s)}
+    return bool(connection.scalars(end, values).all())
+
+
 def hold(connection: Connection, holder: str, epoch: int, ttl_s: float) -> None:
     """Renew the lease in a ledger transaction, and lock it until the commit.
-
-    A leader that freezes within the transaction would keep the lock, and the others from leading,
-    for as long as its connection stands: the database ends it after twice `ttl_s` of silence.
 
     Raises:
         LeadershipLostError: somebody else has led since.
     """
-    patience = f"set local idle_in_transaction_session_timeout = {round(2000 * ttl_s)}"
-    connection.exec_driver_sql(patience)
     statement = sa.text(
         "update lease set until = extract(epoch from clock_timestamp()) + :ttl"
         " where name = :name and holder = :holder and epoch = :epoch"
