@@ -5,12 +5,12 @@ GALLEY_CHAOS_LONG=1 makes it longer, GALLEY_CHAOS_SEED sets what happens when; f
 
 import random
 import shutil
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import click
 import pytest
 import sqlalchemy as sa
 from tests.chaos import customers
@@ -18,8 +18,9 @@ from tests.chaos.customers import LONG, Customers
 from tests.chaos.test_disk_full import is_ready, pause
 from tests.chaos.test_kills import SEED, Stage
 from tests.conftest import PostgresServer
-from tests.contract.live import GALLEY, Live, serve, until
+from tests.contract.live import Live, serve, until
 
+from galley.cli.maintenance import backup, restore
 from galley.core.events.audit import digest_of
 from galley.core.runs import models
 
@@ -54,15 +55,15 @@ def test_backups_under_load_are_of_one_moment(
         crowd.start()
         found: set[str] = set()
         for number in range(BACKUPS):
-            pause(chance.uniform(0.5, 1.5))
+            pause(chance.uniform(0.2, 0.8))
             orders, edits = set(crowd.orders.values()), len(crowd.edits)
-            live.run("backup", str(tmp_path / "backup"))
+            run(backup, live.environment, tmp_path / "backup", live.data)
             with crowd.resting(), restored(live, tmp_path, new_address) as (copy, environment):
                 kept = customers.stored_orders(copy)
                 assert orders <= kept, crowd.told()
                 assert check_edits(copy) >= edits, crowd.told()
                 customers.check_blobs(copy.database, copy.data)
-                customers.check_health(Live("", copy.data, live.process, environment))
+                customers.check_health(copy.data, environment)
                 found |= kept
                 if LONG and number == 0:
                     check_goes_on(copy)
@@ -89,13 +90,14 @@ def restored(
         copy.data.mkdir(mode=0o700)
         shutil.copy(live.data / "secret.key", copy.data / "secret.key")
         environment = live.environment | copy.environment | {"GALLEY_DATA": str(copy.data)}
-        subprocess.run(
-            [GALLEY, "restore", str(folder / "backup"), "--data", str(copy.data)],
-            env=environment,
-            check=True,
-            capture_output=True,
-        )
+        run(restore, environment, folder / "backup", copy.data)
         yield copy, environment
+
+
+def run(command: click.Command, environment: dict[str, str], place: Path, data: Path) -> None:
+    """Back up into, or restore from, this place."""
+    done = customers.galley(command, environment, place, "--data", data)
+    assert done.exit_code == 0, (done.output, done.exception)
 
 
 def check_edits(copy: Stage) -> int:

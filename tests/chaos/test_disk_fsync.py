@@ -95,4 +95,4 @@ def test_what_cannot_be_made_durable_is_not_acknowledged(stage: Stage, tmp_path:
         customers.check_ends(crowd)
         check_reasons(stage)
         stage.check_file()
-        customers.check_health(live)
+        customers.check_health(live.data, live.environment)

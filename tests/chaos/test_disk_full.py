@@ -69,7 +69,7 @@ def test_a_disk_that_is_full_now_and_then_loses_nothing(stage: Stage) -> None:
         customers.check_ends(crowd)
         check_reasons(stage)
         stage.check_file()
-        customers.check_health(live, but=("disk",))
+        customers.check_health(live.data, live.environment, but=("disk",))
 
 
 def check_reasons(stage: Stage) -> None:

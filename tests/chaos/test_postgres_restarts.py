@@ -84,5 +84,5 @@ def test_a_postgres_that_crashes_loses_nothing(postgres: OwnPostgres, tmp_path: 
         customers.check_ends(crowd)
         states = Counter(row.state for row in stage.rows(sa.select(models.runs.c.state)))
         assert states == {"succeeded": len(crowd.orders)}, crowd.told()
-        customers.check_health(live)
+        customers.check_health(live.data, live.environment)
     stage.database.close()
