@@ -9,9 +9,9 @@ import os
 import select
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -35,20 +35,24 @@ SHORT = {
 }
 
 
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    made = Stage(tmp_path)
-    yield made
-    made.database.close()
+@dataclass
+class Place:
+    """A server that has run one order, for all crowds one after the other."""
+
+    stage: Stage
+    live: Live
+    api: Api
 
 
-@contextmanager
-def up(stage: Stage) -> Iterator[tuple[Live, Api]]:
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    stage = Stage(tmp_path_factory.mktemp("crowds"))
     with stage.up(**NO_RATES, **({} if IS_LONG else SHORT)) as (live, api):
         stage.load_recipe(api, step_s=0)
         stage.order(api)
         until(lambda: stage.open_runs() == 0, what="the end of a run")
-        yield live, api
+        yield Place(stage, live, api)
+    stage.database.close()
 
 
 def usual(api: Api) -> list[bytes]:
@@ -92,10 +96,11 @@ def all_end(connections: list[socket.socket]) -> None:
         connection.close()
 
 
-def test_half_open_connections_hold_up_nobody(stage: Stage) -> None:
+def test_half_open_connections_hold_up_nobody(place: Place) -> None:
     beginnings = (b"", b"GET /v2/kit", b"GET / HTTP/1.1\r\nHost: x\r\nX-Sl")
-    with up(stage) as (live, api), crowd.Meter(live.process.pid) as meter:
-        alone = without_crowd(live, api)
+    live, api = place.live, place.api
+    alone = without_crowd(live, api)
+    with crowd.Meter(live.process.pid) as meter:
         with crowd.healthy(live.base, *usual(api)) as others:
             silent = [crowd.connect(live.base) for _ in range(HALF_OPEN)]
             for number, connection in enumerate(silent):
@@ -105,9 +110,10 @@ def test_half_open_connections_hold_up_nobody(stage: Stage) -> None:
         meter.check(GROWTH_BYTES)
 
 
-def test_bodies_a_byte_at_a_time_hold_up_nobody(stage: Stage) -> None:
-    with up(stage) as (live, api), crowd.Meter(live.process.pid) as meter:
-        alone = without_crowd(live, api)
+def test_bodies_a_byte_at_a_time_hold_up_nobody(place: Place) -> None:
+    live, api = place.live, place.api
+    alone = without_crowd(live, api)
+    with crowd.Meter(live.process.pid) as meter:
         whole = crowd.request(
             "PUT", "/v2/order/create/master/chaos/v", {"schedule": "now" + " " * 10_000},
             Authorization=f"Bearer {api.token}", Content_Type="application/json",
@@ -165,35 +171,35 @@ def make_large_log(stage: Stage) -> str:
     return str(uid)
 
 
-def test_slow_readers_of_a_large_log_and_of_streams_hold_up_nobody(stage: Stage) -> None:
-    with up(stage) as (live, api):
-        uid = make_large_log(stage)
-        alone = without_crowd(live, api)
-        cookie = crowd.sign_in(live.base, USER)
-        details = crowd.request(
-            "POST", "/v2/order/details/master", {"logs": True},
-            Authorization=f"Bearer {api.token}", Content_Type="application/json",
-        )  # fmt: skip
-        log = crowd.request("GET", f"/runs/{uid}/log", Cookie=cookie)
-        stream = crowd.request("GET", "/runs/stream", Cookie=cookie)
-        asked = [*[log] * SLOW_READERS, *[details] * (SLOW_READERS // 10)]
-        with (
-            crowd.Meter(live.process.pid) as meter,
-            crowd.healthy(live.base, *usual(api)) as others,
-        ):
-            slow = [crowd.connect(live.base, receive_bytes=4096) for _ in asked]
-            watching = [crowd.connect(live.base) for _ in range(WATCHERS - 5)]
-            for connection, request in zip(slow, asked, strict=True):
-                connection.sendall(request)
-            for connection in watching:
-                connection.sendall(stream)
-            until(lambda: all(map(has_begun, slow)), what="the first bytes of each answer")
-            all_are_cut(slow)
-            assert not any(map(has_ended, watching))  # who reads, or has nothing to read, stays
-            for connection in watching:
-                crowd.cut(connection)
-        judge(others, alone)
-        meter.check(GROWTH_BYTES)
+def test_slow_readers_of_a_large_log_and_of_streams_hold_up_nobody(place: Place) -> None:
+    live, api = place.live, place.api
+    uid = make_large_log(place.stage)
+    alone = without_crowd(live, api)
+    cookie = crowd.sign_in(live.base, USER)
+    details = crowd.request(
+        "POST", "/v2/order/details/master", {"logs": True},
+        Authorization=f"Bearer {api.token}", Content_Type="application/json",
+    )  # fmt: skip
+    log = crowd.request("GET", f"/runs/{uid}/log", Cookie=cookie)
+    stream = crowd.request("GET", "/runs/stream", Cookie=cookie)
+    asked = [*[log] * SLOW_READERS, *[details] * (SLOW_READERS // 10)]
+    with (
+        crowd.Meter(live.process.pid) as meter,
+        crowd.healthy(live.base, *usual(api)) as others,
+    ):
+        slow = [crowd.connect(live.base, receive_bytes=4096) for _ in asked]
+        watching = [crowd.connect(live.base) for _ in range(WATCHERS - 5)]
+        for connection, request in zip(slow, asked, strict=True):
+            connection.sendall(request)
+        for connection in watching:
+            connection.sendall(stream)
+        until(lambda: all(map(has_begun, slow)), what="the first bytes of each answer")
+        all_are_cut(slow)
+        assert not any(map(has_ended, watching))  # who reads, or has nothing to read, stays
+        for connection in watching:
+            crowd.cut(connection)
+    judge(others, alone)
+    meter.check(GROWTH_BYTES)
 
 
 def has_begun(connection: socket.socket) -> bool:
