@@ -83,7 +83,6 @@ def test_what_cannot_be_made_durable_is_not_acknowledged(stage: Stage, tmp_path:
                 stage.check_file()
             fault.end()
             if is_killed:
-                stage.orders = list(crowd.orders.values())
                 live, api = stack.enter_context(stage.up(**fault.environment))
                 crowd.move(live.base)
             crowd.until_taken()
