@@ -55,7 +55,8 @@ def fill(database: Database, count: int) -> None:
         if database.is_sqlite:
             raw.execute("PRAGMA synchronous=OFF")
         else:
-            connection.exec_driver_sql("SET session_replication_role = replica")
+            raw.autocommit = True
+            raw.execute("SET session_replication_role = replica")
         maker = _Maker(templates, ids, count)
         for start in range(0, count, _BATCH):
             rows = maker.make(range(start, min(start + _BATCH, count)))

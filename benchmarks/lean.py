@@ -1,4 +1,4 @@
-"""What Galley takes at rest, how soon it is there, and how soon a large log's end is.
+"""What Galley takes at rest, and how soon it is there.
 
 Run: python benchmarks/lean.py. Each figure is printed against its bar; the exit status says whether
 all were met.
@@ -21,8 +21,6 @@ from served import GALLEY, Served, serving, write_recipe
 
 REST_S = 20.0
 STARTS = 5
-LOG_BYTES = 1_000_000_000
-TAIL_BYTES = 65_536
 BARS = {
     "main process, resident": (120, "MB"),
     "main process at rest": (0.5, "% of a core"),
@@ -31,7 +29,6 @@ BARS = {
     "galley --help": (250, "ms"),
     "ready on a new folder": (2, "s"),
     "ready on a used folder": (2, "s"),
-    "last 64 KB of a 1 GB log": (20, "ms"),
 }
 
 
@@ -62,29 +59,6 @@ def ready_s(data: Path) -> float:
         return server.ready_s
 
 
-def tail_ms(server: Served, data: Path) -> float:
-    """The end of a log of 1 GB over HTTP, milliseconds, the median of twenty."""
-    client = server.client()
-    order = client.order("one")
-    client.finish(order)
-    found = client.call("GET", f"/v2/order/servings/master/{order}")["servings"][0]["hid"]
-    (log,) = sorted((data / "logs").rglob("*.log"), key=lambda path: path.stat().st_mtime)[-1:]
-    line = log.read_bytes().splitlines(keepends=True)[-1]
-    block = line * (10_000_000 // len(line))
-    with log.open("ab") as file:
-        while file.tell() < LOG_BYTES:
-            file.write(block)
-    client.sign_in()
-    size = log.stat().st_size
-    client.headers["Range"] = f"bytes={size - TAIL_BYTES}-"
-    times = []
-    for _ in range(20):
-        began = time.perf_counter()
-        assert len(client.read("GET", f"/runs/{found}/log", good=206)) == TAIL_BYTES
-        times.append((time.perf_counter() - began) * 1e3)
-    return statistics.median(times)
-
-
 def main() -> bool:
     print(describe(), flush=True)
     with tempfile.TemporaryDirectory(prefix="galley-bench-") as folder:
@@ -97,7 +71,6 @@ def main() -> bool:
         used = [ready_s(data) for _ in range(STARTS)]
         with serving(data) as server:
             found = at_rest(server)
-            found["last 64 KB of a 1 GB log"] = tail_ms(server, data)
     found["galley --help"] = help_ms()
     found["ready on a new folder"] = statistics.median(new)
     found["ready on a used folder"] = statistics.median(used)
