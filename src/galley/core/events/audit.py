@@ -41,6 +41,14 @@ _CHAINED = (
 )
 _BATCH = 1_000
 
+_ADD = audit_entries.insert()
+_END = (
+    sa.select(audit_heads.c.last_id, audit_heads.c.last_hash)
+    .where(audit_heads.c.name == _HEAD)
+    .with_for_update()
+)
+_MOVE = audit_heads.update().where(audit_heads.c.name == _HEAD)
+
 
 @dataclass(frozen=True, slots=True)
 class AuditFault:
@@ -120,12 +128,8 @@ def append(target: Connection | Session, entries: Sequence[dict[str, Any]]) -> N
         row |= {"id": last_id, "at": _EPOCH + given["at_us"] * _MICROSECOND, "previous": previous}
         row["hash"] = previous = _hash(row)
         rows.append(row)
-    connection.execute(audit_entries.insert(), rows)
-    connection.execute(
-        audit_heads.update()
-        .where(audit_heads.c.name == _HEAD)
-        .values(last_id=last_id, last_hash=previous)
-    )
+    connection.execute(_ADD, rows)
+    connection.execute(_MOVE, {"last_id": last_id, "last_hash": previous})
 
 
 def verify(target: Connection | Session) -> AuditFault | None:
@@ -212,15 +216,10 @@ def _connection(target: Connection | Session) -> Connection:
 
 
 def _locked_head(connection: Connection) -> tuple[int, str]:
-    wanted = (
-        sa.select(audit_heads.c.last_id, audit_heads.c.last_hash)
-        .where(audit_heads.c.name == _HEAD)
-        .with_for_update()
-    )
-    head = connection.execute(wanted).one_or_none()
+    head = connection.execute(_END).one_or_none()
     if head is None:
         _make_head(connection)
-        head = connection.execute(wanted).one()
+        head = connection.execute(_END).one()
     return head.last_id, head.last_hash
 
 

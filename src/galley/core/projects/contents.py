@@ -129,12 +129,14 @@ def recipe_files(
     session: Session,
     caller: Caller,
     repositories: GitStore,
-    kitchen: str,
+    kitchen: str | Kitchen,
     recipe: str,
     *,
     patterns: Sequence[str] | None = None,
 ) -> RecipeFiles:
     """A recipe's files at the branch's tip; with `patterns` (`path`, `dir/*`) those that match.
+
+    `kitchen` is a name, or the row that was found for the caller in this session.
 
     Raises:
         KitchenNotFound: no such kitchen, or it is closed to the caller.
@@ -272,12 +274,15 @@ def _place(
     session: Session,
     caller: Caller,
     repositories: GitStore,
-    kitchen: str,
+    kitchen: str | Kitchen,
     action: str,
     *,
     to_change: bool = False,
 ) -> _Place:
-    row = see_kitchen(session, caller, kitchen, action, to_change=to_change)
+    if isinstance(kitchen, Kitchen):
+        caller.require(action, row := kitchen)
+    else:
+        row = see_kitchen(session, caller, kitchen, action, to_change=to_change)
     project = ProjectRepository(session).of(row).path
     return _Place(row, project, repositories.repository(project))
 

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from galley.core.projects.errors import KitchenExists, KitchenNotFound
 from galley.core.projects.models import Kitchen, Project
 
+_OF = select(Project).where(Project.id == bindparam("id"))
 _BY_NAME = select(Kitchen).where(Kitchen.name == bindparam("name"))
 
 
@@ -24,7 +25,7 @@ class ProjectRepository:
 
     def of(self, kitchen: Kitchen) -> Project:
         """The project that a kitchen belongs to."""
-        return self._session.get_one(Project, kitchen.project_id)
+        return self._session.scalars(_OF, {"id": kitchen.project_id}).one()
 
     def list_all(self) -> Sequence[Project]:
         """All projects, A to Z."""

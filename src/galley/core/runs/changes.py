@@ -25,6 +25,8 @@ _ORDERED = (
     models.outbox,
 )
 
+# Statements that are made once: making one anew costs as much as running it.
+_INSERTS: dict[str, sa.Insert] = {}
 _UPDATES: dict[tuple[str, tuple[str, ...]], sa.Update] = {}
 
 
@@ -63,7 +65,7 @@ class Changes:
         for table in _ORDERED:
             rows = self._inserts.pop(table.name, None)
             if rows:
-                connection.execute(table.insert(), list(rows.values()))
+                connection.execute(_insert(table), list(rows.values()))
         for table in _ORDERED:
             updates = self._updates.pop(table.name, None)
             if updates:
@@ -77,7 +79,7 @@ class Changes:
             audit.append(connection, entries)
         for name, row in companions:
             if name != "audit":
-                connection.execute(metadata.tables[name].insert(), row)
+                connection.execute(_insert(metadata.tables[name]), row)
 
 
 def _update(connection: Connection, table: Table, updates: dict[int, dict[str, Any]]) -> None:
@@ -88,6 +90,13 @@ def _update(connection: Connection, table: Table, updates: dict[int, dict[str, A
         by_columns[columns].append({"row_key": key, **values})
     for columns, rows in by_columns.items():
         connection.execute(_statement(table, columns), rows)
+
+
+def _insert(table: Table) -> sa.Insert:
+    statement = _INSERTS.get(table.name)
+    if statement is None:
+        statement = _INSERTS[table.name] = table.insert()
+    return statement
 
 
 def _statement(table: Table, columns: tuple[str, ...]) -> sa.Update:

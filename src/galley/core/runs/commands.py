@@ -25,6 +25,8 @@ from galley.core.runs.turn import Turn
 if TYPE_CHECKING:
     from galley.core.runs.ledger import Ledger
 
+_KITCHEN = sa.select(Kitchen.id).where(Kitchen.id == sa.bindparam("id"))
+
 
 class Commands:
     """Applies one command at a time for the ledger."""
@@ -239,7 +241,7 @@ class Commands:
         """Nothing is accepted into a kitchen that was deleted meanwhile."""
         if kitchen_id is None or kitchen_id in turn.kitchens:
             return
-        if connection.scalar(sa.select(Kitchen.id).where(Kitchen.id == kitchen_id)) is None:
+        if connection.scalar(_KITCHEN, {"id": kitchen_id}) is None:
             raise NotFound("The kitchen was deleted meanwhile; nothing was ordered.")
         turn.kitchens.add(kitchen_id)
 

@@ -25,6 +25,12 @@ from galley.core.runs.states import RUN_FINAL, StepState
 from galley.core.runs.turn import Ids, Turn
 from galley.kit.failpoints import failpoint
 
+_PLAN_ID = (
+    sa.select(models.plans.c.id)
+    .where(models.plans.c.digest == sa.bindparam("digest"))
+    .with_for_update(read=True, key_share=True)
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Applied:
@@ -131,8 +137,7 @@ class Ledger:
         known = turn.plans.get(digest)
         if known is None:
             # Kept in this transaction, not in memory: a plan that no run has may be purged.
-            query = sa.select(models.plans.c.id).where(models.plans.c.digest == digest)
-            known = connection.scalar(query.with_for_update(read=True, key_share=True))
+            known = connection.scalar(_PLAN_ID, {"digest": digest})
         if known is None:
             known = turn.ids.take("plan")
             row = {"id": known, "digest": digest, "body": plan.encoded().decode()}

@@ -289,9 +289,7 @@ def _compile_request(  # noqa: PLR0917 - told apart by their types
 
     `who` is the user that the recipe's variables name.
     """
-    found = projects.recipe_files(
-        session, caller, desk.repositories, kitchen.name, wish.source_path
-    )
+    found = projects.recipe_files(session, caller, desk.repositories, kitchen, wish.source_path)
     parameters = {**(wish.infrastructure or {}), **wish.parameters}
     return CompileRequest(
         kind="recipe",
