@@ -22,7 +22,8 @@ log = structlog.get_logger("galley.server")
 
 _OWN_FILES = 256  # for the database, logs, templates: whatever is not a connection
 _LEAST_CONNECTIONS = 10
-_LAST_WORDS_S = 2.0
+_HANDSHAKE_S = 2.0
+_LAST_WORDS_S = 10.0  # hundreds of clients may be told, by a busy machine
 
 
 class Server(uvicorn.Server):
@@ -73,7 +74,7 @@ class Server(uvicorn.Server):
             )
 
         with suppress(OSError, TimeoutError):
-            async with asyncio.timeout(_LAST_WORDS_S):  # a TLS handshake may take for ever
+            async with asyncio.timeout(_HANDSHAKE_S):  # a TLS handshake may take for ever
                 await asyncio.get_running_loop().connect_accepted_socket(
                     make_protocol, connection, ssl=config.ssl
                 )
