@@ -32,7 +32,7 @@ from galley.storage.db import Database
 
 FEW = 2_000
 LIMIT_LARGE, LIMIT_LONG = 1.2, 1.3
-ROUNDS = 5
+READS, WORKS = 50, 5
 Times = dict[str, list[float]]
 
 
@@ -84,7 +84,7 @@ class Reader:
         self._run = newest["servings"][0]["hid"]
 
     def read(self) -> Times:
-        """How long each takes, in milliseconds, ten times."""
+        """How long each takes, in milliseconds."""
         order, run = first_order(), self._run
         asked: dict[str, tuple[Client, str, str]] = {
             "orders of a kitchen, 50": (self._api, "GET", "/v2/order/status/master?count=50"),
@@ -97,20 +97,19 @@ class Reader:
             "page of a run": (self._pages, "GET", f"/runs/{run}"),
             "metrics": (self._api, "GET", "/metrics"),
         }
-        times: Times = defaultdict(list)
-        for _ in range(10):
-            for name, (client, method, path) in asked.items():
-                began = time.perf_counter()
-                client.read(method, path, "{}" if method == "POST" else None)
-                times[name].append((time.perf_counter() - began) * 1e3)
+        times: Times = {}
+        for name, (client, method, path) in asked.items():
+            began = time.perf_counter()
+            client.read(method, path, "{}" if method == "POST" else None)
+            times[name] = [(time.perf_counter() - began) * 1e3]
         return times
 
 
 def compare(servers: dict[str, Served]) -> bool:
     """Let both do everything in turn; whether nothing is slower than it may be."""
     readers = {name: Reader(server) for name, server in servers.items()}
-    reads = _in_turn(servers, lambda name: readers[name].read())
-    works = _in_turn(servers, lambda name: work(servers[name]))
+    reads = _in_turn(servers, READS, lambda name: readers[name].read())
+    works = _in_turn(servers, WORKS, lambda name: work(servers[name]))
     good = True
     print(f"{'':28} {'small':>10} {'large':>10}  ratio")
     for small, large in ((reads["small"], reads["large"]), (works["small"], works["large"])):
@@ -125,12 +124,14 @@ def compare(servers: dict[str, Served]) -> bool:
     return good
 
 
-def _in_turn(servers: dict[str, Served], do: Callable[[str], Times]) -> dict[str, Times]:
+def _in_turn(
+    servers: dict[str, Served], turns: int, do: Callable[[str], Times]
+) -> dict[str, Times]:
     """Let each do it once to warm up, then in turn; all times by server."""
     found: dict[str, Times] = {name: defaultdict(list) for name in servers}
     for name in servers:
         do(name)
-    for turn in range(ROUNDS):
+    for turn in range(turns):
         for name in list(servers) if turn % 2 else list(servers)[::-1]:
             for what, times in do(name).items():
                 found[name][what] += times

@@ -202,6 +202,6 @@ def _address(process: "subprocess.Popen[bytes]", said: Path) -> tuple[str, int]:
 def _galley(env: dict[str, str], data: Path, *argv: str) -> str:
     done = subprocess.run(
         [GALLEY, *argv, "--data", str(data)],
-        input=PASSWORD, capture_output=True, text=True, env=env, check=True,
+        input=PASSWORD, stdout=subprocess.PIPE, text=True, env=env, check=True,
     )  # fmt: skip
     return done.stdout
