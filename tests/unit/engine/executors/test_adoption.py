@@ -1,5 +1,6 @@
 """A server or a template goes, attempts stay: adopted, finished, or given up exactly once."""
 
+import errno
 import os
 import shutil
 import signal
@@ -86,6 +87,23 @@ def test_an_attempt_that_ended_meanwhile_is_finished(bench, fifo, gate):
     bench.executor.adopt(task)
     assert bench.recorder.outcome("one").exports == {"pid": pid}
     assert bench.recorder.kinds("one") == ["finished"]
+
+
+def test_a_folder_that_cannot_be_read_for_a_moment_loses_nothing(bench, fifo, gate, monkeypatch):
+    task, pid = waiting(bench, fifo, gate)
+    settle, faults = claims.settle, iter([OSError(errno.EIO, "away")] * 2)
+
+    def fail_twice(folder):
+        if (fault := next(faults, None)) is not None:
+            raise fault
+        return settle(folder)
+
+    monkeypatch.setattr(claims, "settle", fail_twice)
+    successor(bench)
+    bench.executor.adopt(task)
+    assert bench.recorder.until(("started", "lost"), "one")[3] == {"pid": pid, "adopted": True}
+    gate.touch()
+    assert bench.recorder.outcome("one").exports == {"pid": pid}
 
 
 def test_an_attempt_that_was_killed_meanwhile_is_lost(bench, fifo, gate):

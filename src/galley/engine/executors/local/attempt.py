@@ -45,6 +45,7 @@ class Attempt:
     watched: int | None = None
     holds_slot: bool = False
     refusals: int = 0
+    looks: int = 0
     stop: Stop | None = None
     claim_is_durable: bool = True
 

@@ -33,12 +33,16 @@ class Mark(msgspec.Struct, frozen=True):
     boot: str
 
 
-@lru_cache(maxsize=1)
 def boot_id() -> str:
     """The kernel's name for the time since the last boot; empty where it has none."""
-    with contextlib.suppress(OSError):
-        return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+    with contextlib.suppress(OSError):  # one that failed is asked again the next time
+        return _known_boot_id()
     return ""
+
+
+@lru_cache(maxsize=1)
+def _known_boot_id() -> str:
+    return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
 
 
 def _read(path: str) -> bytes:

@@ -28,6 +28,7 @@ _PROC_POLL_S = 0.25
 _RETRY_S = 0.05
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _GIVE_UP_AFTER = 3
+_MOST_LOOKS, _LOOK_S = 20, 0.25
 _REMEMBERED = 4096
 
 
@@ -264,10 +265,12 @@ class Supervisor:
 
     def _look_for(self, attempt: Attempt) -> None:
         """Watch the process that claimed the attempt, take its exit file, or give it up."""
+        if attempt.phase is Phase.DONE:
+            return
         try:
             claim = claims.settle(attempt.folder)
         except OSError as error:
-            self._report_lost(attempt, f"the attempt's folder cannot be read: {error}")
+            self._look_again(attempt, error)
             return
         if claim is None:
             self._report_lost(attempt, "the step's process was never started", never_ran=True)
@@ -275,6 +278,14 @@ class Supervisor:
             self._watch(attempt, claim.mark)
         else:
             self._conclude(attempt, None)
+
+    def _look_again(self, attempt: Attempt, error: OSError) -> None:
+        """A shared disk may be away for a moment: what may live is not given up for that."""
+        attempt.looks += 1
+        if attempt.looks > _MOST_LOOKS:
+            self._report_lost(attempt, f"the attempt's folder cannot be read: {error}")
+        else:
+            self._loop.after(_LOOK_S, lambda: self._look_for(attempt))
 
     def _watch(self, attempt: Attempt, mark: processes.Mark) -> None:
         """Report the attempt as started (once), and wait for its process to end."""
