@@ -158,8 +158,7 @@ def newest_runs(
     where = [*_runs_where(wanted), *KitchenGate(session, caller).where(_R.kitchen_id, "run.read")]
     counts = sa.select(_R.order_id, sa.func.count()).select_from(_RUNS_OF_ORDERS).where(*where)
     found: dict[int, tuple[int, list[RunView]]] = {
-        order_id: (total, [])
-        for order_id, total in session.execute(counts.group_by(_R.order_id))
+        order_id: (total, []) for order_id, total in session.execute(counts.group_by(_R.order_id))
     }
     if per_order < 1:
         return found
