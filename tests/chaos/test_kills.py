@@ -3,7 +3,8 @@
 What is found at the end is held against two stories that are told outside Galley: the answers that
 a client got (journal.py), and what the steps wrote into a file (witness.py).
 
-GALLEY_CHAOS_KILLS sets how often (20), GALLEY_CHAOS_SEED what happens when; failures print it.
+GALLEY_CHAOS_KILLS sets how often on each database (10), GALLEY_CHAOS_SEED what happens when;
+failures print it.
 """
 
 import hashlib
@@ -32,7 +33,7 @@ from galley.engine.cluster import LEASE_S
 from galley.kit.ids import uuid_of
 from galley.storage.db import Database
 
-KILLS = int(os.environ.get("GALLEY_CHAOS_KILLS", "20"))
+KILLS = int(os.environ.get("GALLEY_CHAOS_KILLS", "10"))
 SEED = int(os.environ.get("GALLEY_CHAOS_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 pytestmark = pytest.mark.timeout(max(600, KILLS * 10))
 USER = "ann@example.org"

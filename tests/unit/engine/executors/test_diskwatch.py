@@ -69,7 +69,7 @@ def test_a_step_may_move_and_append_to_what_earlier_ones_wrote(make_bench, tmp_p
     go.touch()
     bench.run("fill", "early", body={"place": "work", "files": 6, "until": str(go)})
     go.unlink()
-    time.sleep(0.02)
+    time.sleep(0.05)  # more than a tick of the kernel's
     work = bench.folder / "work"
     script = (
         f"set -e; cd {work}; mkdir new; for f in $(ls); do [ $f = new ] && continue; "
@@ -81,7 +81,7 @@ def test_a_step_may_move_and_append_to_what_earlier_ones_wrote(make_bench, tmp_p
     bench.executor.submit(bench.task("late", "program", body=body, limits=Limits(disk_mb=4)))
     bench.recorder.until(("started",), "late")
     while not (tmp_path / "moved").exists():
-        time.sleep(0.02)
+        time.sleep(0.05)  # more than a tick of the kernel's
     watched(bench)
     assert "finished" not in bench.recorder.kinds("late")
     go.touch()  # what it writes itself is still counted
@@ -91,7 +91,7 @@ def test_a_step_may_move_and_append_to_what_earlier_ones_wrote(make_bench, tmp_p
 def test_growth_counts_and_a_new_file_counts_whole(tmp_path):
     old = tmp_path / "old"
     old.write_bytes(os.urandom(3 * MIB))
-    time.sleep(0.02)
+    time.sleep(0.05)  # more than a tick of the kernel's
     mark = mark_of(str(tmp_path))
     old.chmod(0o600)
     os.link(old, tmp_path / "same")

@@ -122,7 +122,7 @@ def test_stubborn_programs_and_their_orphans_are_killed(walled):
     walled.executor.submit(walled.task("one", "python", body={"code": STUBBORN}))
     wait_for(work / "fifo")
     assert len(marked(walled.file("one", ""))) >= 3
-    walled.cancel("one", grace_s=0.5)
+    walled.cancel("one", grace_s=1.5)
     assert walled.recorder.outcome("one").state == "canceled"
     assert marked(walled.file("one", "")) == []
     assert "O stubborn" in walled.log()

@@ -22,6 +22,7 @@ _REST = 20  # times as long as a look took, the watch rests; as long a mark is f
 _MOST_FILES = 100_000
 _MOST_NOTED = 10_000  # an attempt's start waits for it
 _JOIN_S = 5.0
+_TICK_S = 0.02
 _BLOCK_BYTES = 512
 _MIB = 1024 * 1024
 _UNLIMITED_MB = 1 << 40
@@ -185,13 +186,16 @@ def _refresh(folder: _Folder, path: str) -> None:
 
 
 def mark_of(folder: str) -> Mark:
-    """What lies below at this moment; of a large folder only a part is noted, in a bounded time."""
-    now = time.time()
+    """What lies below at this moment; of a large folder only a part is noted, in a bounded time.
+
+    File times are those of the kernel's last tick, so what changes next may bear an earlier one.
+    """
+    since = time.time() - _TICK_S
     blocks = {
         (status.st_dev, status.st_ino): status.st_blocks
         for status in _statuses(folder, _MOST_NOTED)
     }
-    return Mark(now, blocks)
+    return Mark(since, blocks)
 
 
 def added_bytes(folder: str, marks: Sequence[Mark]) -> list[int]:
