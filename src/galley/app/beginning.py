@@ -3,12 +3,11 @@
 import stat
 from pathlib import Path
 
-import sqlalchemy as sa
 import structlog
 
 from galley.app.store import Store, open_store
 from galley.core.errors import Unavailable
-from galley.core.projects.models import Project
+from galley.core.projects.repository import ProjectRepository
 from galley.core.secrets.sealing import has_key, open_sealer
 from galley.engine.folders import SHARED
 from galley.kit.clock import Clock
@@ -69,6 +68,6 @@ def _projects(settings: Settings) -> list[str]:
         if migrations.current_version(database) not in migrations.versions():
             return []
         with database.reading() as session:
-            return list(session.scalars(sa.select(Project.path).order_by(Project.path)))
+            return [project.path for project in ProjectRepository(session).list_all()]
     finally:
         database.close()

@@ -43,9 +43,7 @@ KEY_HEADER = "idempotency-key"
 REPLAYED_HEADER = "Idempotent-Replayed"
 _FIRST_ERROR_STATUS = 400
 
-_current: ContextVar[tuple[Call, Services, str | None] | None] = ContextVar(
-    "galley_call", default=None
-)
+_current: ContextVar[tuple[Call, Services, str | None]] = ContextVar("galley_call")
 
 
 class Replayed(Exception):
@@ -274,11 +272,8 @@ def _guarded(endpoint: Callable[..., Any]) -> Callable[..., Any]:
 
         @wraps(endpoint)
         async def awaited(**kwargs: Any) -> Any:
-            current = _current.get()
-            if current is None:
-                return await endpoint(**kwargs)
-            async with contextmanager_in_threadpool(_around(current, kwargs)) as arguments:
-                current[0].answer = answer = _finished(await endpoint(**arguments))
+            async with contextmanager_in_threadpool(_around(kwargs)) as arguments:
+                _current.get()[0].answer = answer = _finished(await endpoint(**arguments))
             return answer
 
         wrapped: Callable[..., Any] = awaited
@@ -286,11 +281,8 @@ def _guarded(endpoint: Callable[..., Any]) -> Callable[..., Any]:
 
         @wraps(endpoint)
         def called(**kwargs: Any) -> Any:
-            current = _current.get()
-            if current is None:
-                return endpoint(**kwargs)
-            with _around(current, kwargs) as arguments:
-                current[0].answer = answer = _finished(endpoint(**arguments))
+            with _around(kwargs) as arguments:
+                _current.get()[0].answer = answer = _finished(endpoint(**arguments))
             return answer
 
         wrapped = called
@@ -304,11 +296,9 @@ def _finished(answer: Any) -> Response:
 
 
 @contextmanager
-def _around(
-    current: tuple[Call, Services, str | None], parameters: dict[str, Any]
-) -> Iterator[dict[str, Any]]:
+def _around(parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """What is done before and after a handler: its parameters made, its key held."""
-    call, services, key = current
+    call, services, key = _current.get()
     with made(parameters) as arguments:
         if call.key is not None:  # a parameter holds it, and remembers the answer
             yield arguments

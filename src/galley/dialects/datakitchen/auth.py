@@ -59,9 +59,8 @@ def caller_of(request: Request, services: ServicesDep) -> Caller:
 
 
 async def _caller_later(request: Request, services: ServicesDep) -> Later:
-    call = call_of(request)
-    call.who = partial(caller_of, request, services)
-    return Later(lambda: nullcontext(caller_of(request, services)))
+    call_of(request).who = who = partial(caller_of, request, services)
+    return Later(lambda: nullcontext(who()))
 
 
 CallerDep = Annotated[Caller, Depends(_caller_later)]

@@ -19,5 +19,6 @@ PRELOAD = (
 
 
 def takes(task: Task) -> bool:
-    """Whether the task can run here: nothing in it is still to be rendered."""
-    return task.kind == "noop" and SETTLED in task.body
+    """Whether the task can run here: nothing is still to be rendered, and it keeps no files."""
+    settled = task.body.get(SETTLED)
+    return task.kind == "noop" and settled is not None and not settled.get("artifacts")

@@ -4,6 +4,9 @@ import json
 import subprocess
 import sys
 
+from tests.contract.live import until
+
+from galley.core.runs.plan import Limits
 from galley.engine.executors.local import Quick
 from galley.engine.nodes import quick
 
@@ -46,6 +49,31 @@ def test_tasks_of_both_are_known_canceled_and_adopted(make_bench):
     assert bench.recorder.outcome("small").state == "canceled"
     (bench.folder / "gate").touch()
     assert bench.recorder.outcome("whole").exports["pid"] == pids["whole"]
+
+
+def test_what_others_write_is_not_laid_at_the_door_of_a_small_step(make_bench, tmp_path):
+    bench = make_bench(quick=Quick(STEPS, takes)).start()
+    go = tmp_path / "go"
+    little, much = Limits(disk_mb=1), Limits(disk_mb=100)
+    gate = {"at": f"{tmp_path}/there", "until": str(go)}
+    bench.executor.submit(bench.task("small", "wait", body=gate, limits=little))
+    bench.recorder.until(("started",), "small")
+    body = {"place": "work", "files": 6, "until": str(go)}
+    bench.executor.submit(bench.task("whole", "fill", body=body, limits=much))
+    until(lambda: len(list(bench.folder.glob("work/whole-*"))) == 6, what="six files")
+    bench.executor._supervisors[0]._disk.look()  # the whole one's watch; the small one has none
+    assert bench.executor._supervisors[1]._disk is None
+    go.touch()
+    assert bench.recorder.outcome("small").state == "succeeded"
+    assert bench.recorder.outcome("whole").state == "succeeded"
+
+
+def test_a_step_that_keeps_files_is_not_small(make_bench):
+    bench = make_bench()
+    kept = {"spec": {"kind": "noop", "artifacts": ["a.txt"]}}
+    assert quick.takes(bench.task("one", "noop", body=SETTLED))
+    assert not quick.takes(bench.task("one", "noop", body=kept))
+    assert not quick.takes(bench.task("one", "noop"))
 
 
 def test_the_small_template_loads_nothing_that_acts_at_every_fork():

@@ -27,7 +27,10 @@ _STOP_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Quick:
-    """Tasks that a small template of their own serves: its `run_step`, and which ones it takes."""
+    """Tasks that a small template of their own serves: its `run_step`, and which ones it takes.
+
+    They write no files but their log, and so are not watched for that.
+    """
 
     run_step: str
     takes: Callable[[Task], bool]
@@ -80,7 +83,8 @@ class LocalExecutor:
         self._takes: Callable[[Task], bool] = lambda _task: False
         if quick is not None:
             small = msgspec.structs.replace(settings, run_step=quick.run_step, preload=())
-            self._makers.append(partial(make, small, complaints=folder / "template-quick.log"))
+            complaints = folder / "template-quick.log"
+            self._makers.append(partial(make, small, complaints=complaints, watches_disk=False))
             self._takes = quick.takes
         self._supervisors: list[Supervisor] = []
         self._threads: list[threading.Thread] = []

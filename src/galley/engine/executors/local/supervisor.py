@@ -36,7 +36,8 @@ class Supervisor:
     """Owns all attempts of one local executor.
 
     `note` and `finish` may be called from anywhere; everything else belongs to the one thread
-    that runs `serve`, and is brought into it by `note`.
+    that runs `serve`, and is brought into it by `note`. Without `watches_disk` no attempt counts as
+    writing: what others write into the same run's folder would be laid at its door.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Supervisor:
         complaints: Path,
         clock: Clock,
         import_paths: Sequence[str] = (),
+        watches_disk: bool = True,
     ) -> None:
         self._settings = settings
         self._events = events
@@ -55,7 +57,8 @@ class Supervisor:
         self._complaints = complaints
         self._import_paths = tuple(import_paths)
         self._loop = Loop(clock)
-        self._disk = DiskWatch(settings.limits, self._on_over_disk)
+        watch = DiskWatch(settings.limits, self._on_over_disk)
+        self._disk = watch if watches_disk else None
         self._attempts: dict[str, Attempt] = {}
         self._by_serial: dict[int, Attempt] = {}
         self._waiting: deque[Attempt] = deque()
@@ -139,7 +142,8 @@ class Supervisor:
         if not attempt.holds_slot:
             attempt.holds_slot = True
             self._busy += 1
-            self._disk.began(attempt)
+            if self._disk is not None:
+                self._disk.began(attempt)
         attempt.phase = phase
 
     def _on_report(self) -> None:
@@ -413,7 +417,8 @@ class Supervisor:
         if attempt.holds_slot:
             attempt.holds_slot = False
             self._busy -= 1
-            self._disk.ended(attempt.key)
+            if self._disk is not None:
+                self._disk.ended(attempt.key)
 
     def _let_go(self) -> None:
         """Leave everything as it is: attempts go on, the template ends."""
@@ -426,5 +431,6 @@ class Supervisor:
         self._attempts.clear()
         self._by_serial.clear()
         self._waiting.clear()
-        self._disk.close()
+        if self._disk is not None:
+            self._disk.close()
         self._loop.close()
