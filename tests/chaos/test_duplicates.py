@@ -184,7 +184,13 @@ def test_each_key_takes_effect_once_and_each_answered_request_without_one(world:
             assert answered <= made <= len(letter.fates), told
             assert len({answer.body for answer in letter.answers}) == len(letter.answers), told
     check_other_bodies(world, letters)
-    assert effects_of(world) == count
+    later = effects_of(world)
+    for letter in letters:  # one without a key that was cut off may have come in meanwhile
+        most = count[str(letter.number)] if letter.key is not None else len(letter.fates)
+        assert count[str(letter.number)] <= later[str(letter.number)] <= most, (
+            f"seed {SEED}: {letter}"
+        )
+    assert later.keys() <= {str(letter.number) for letter in letters}
 
 
 def check_other_bodies(world: World, letters: list[Letter]) -> None:
