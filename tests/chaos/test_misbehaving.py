@@ -222,8 +222,9 @@ def test_odd_steps_end_in_time_give_back_their_slots_and_say_why(cage: Cage) -> 
         fine = cage.place(api, "fine")
         until(lambda: "fine" in cage.ended(), what="an ordinary run")
         assert '"COMPLETED_SERVING"' in told(api, fine)
+        until(lambda: cage.open_runs() == 0, what="the end of what was stopped")
+        until(lambda: not cage.left_behind(), seconds=10, what="the end of all its programs")
         meter.check(GROWTH_BYTES)
-    assert cage.left_behind() == []
 
 
 def test_a_step_whose_own_process_is_killed_is_lost_at_once_with_all_its_children(
