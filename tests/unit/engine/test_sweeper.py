@@ -51,9 +51,10 @@ class Bench:
 
     def run(self, *, state: str | None = "succeeded", blob: str | None = None) -> int:
         """A one-step run, ended if `state` says how, with its folders on the disk."""
+        before = len(self.acts.started)
         made: msg.Submitted = self.writer.call(submit(1))
         run_id = made.run_id or 0
-        attempt, fence = self.acts.started[-1]
+        attempt, fence = self.acts.given(before + 1)[-1]
         for base in (self.folders.logs, self.folders.attempts, self.folders.work):
             (base / str(run_id)).mkdir(parents=True)
         if state is not None:
@@ -125,7 +126,8 @@ def test_old_runs_of_a_living_schedule_go_one_by_one(bench: Bench) -> None:
     due = bench.clock.now()
     run = submit(1).run
     bench.writer.call(msg.FireSchedule(made.order_id, due, due + timedelta(days=60), run))
-    bench.writer.call(msg.Finished(*bench.acts.started[-1], Outcome(state="succeeded")))
+    (given,) = bench.acts.given(1)
+    bench.writer.call(msg.Finished(*given, Outcome(state="succeeded")))
     bench.later(days=31)
     bench.sweeper().sweep()
     assert bench.run_ids() == []

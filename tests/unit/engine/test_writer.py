@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
-from tests.contract.live import until
+from tests.contract.live import PATIENCE_S, until
 
 from galley.core.errors import Conflict, Invalid, NoSpace, NotFound, Unavailable
 from galley.core.runs import messages as msg
@@ -42,6 +42,11 @@ class InstantActs:
         if self._finishes:
             message = msg.Finished(step.attempt.id, step.attempt.fence, Outcome(state="succeeded"))
             self._pool.submit(self._writer.send, message)
+
+    def given(self, count: int) -> list[tuple[int, int]]:
+        """The first attempts (id, fence) to be started: senders are answered before that."""
+        until(lambda: len(self.started) >= count, what=f"{count} starts")
+        return self.started[:count]
 
     def adopt(self, run: LiveRun, step: LiveStep) -> None:
         self.adopted.append(step.key)
@@ -95,7 +100,7 @@ def test_many_senders_at_once_all_get_their_answer(writer: Writer, database: Dat
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(writer.call, [submit() for _ in range(40)]))
     assert len({answer.run_id for answer in answers}) == 40
-    assert done.wait(30)
+    assert done.wait(PATIENCE_S)
     with database.reading() as session:
         states = session.scalars(sa.select(models.runs.c.state).distinct()).all()
     assert states == ["succeeded"]
@@ -106,7 +111,7 @@ def test_runs_that_ended_are_counted_once_committed(writer: Writer) -> None:
     done = wait_for_end(writer, 2)
     writer.call(submit(2))
     writer.call(submit(1))
-    assert done.wait(30)
+    assert done.wait(PATIENCE_S)
     assert writer.finished == {"succeeded": 2}
 
 
@@ -124,10 +129,10 @@ def test_a_row_that_cannot_be_stored_fails_only_its_own_message(
     writer.call(first)
     twin = msg.SubmitOrder(first.order, submit().run)
     futures = [writer.send(message) for message in (submit(), twin, submit())]
-    assert futures[0].result(10).run_id
+    assert futures[0].result(PATIENCE_S).run_id
     with pytest.raises(Conflict):
-        futures[1].result(10)
-    assert futures[2].result(10).run_id
+        futures[1].result(PATIENCE_S)
+    assert futures[2].result(PATIENCE_S).run_id
     assert count(database, models.runs) == 3
 
 
@@ -145,9 +150,9 @@ def test_a_value_that_no_row_can_hold_is_not_called_somebody_else_s_change(
     odd = msg.SubmitOrder(made.order, msgspec.structs.replace(made.run, due_at=naive))
     futures = [writer.send(message) for message in (submit(), odd, submit())]
     with pytest.raises(Invalid, match="must be aware"):
-        futures[1].result(10)
-    assert futures[0].result(10).run_id
-    assert futures[2].result(10).run_id
+        futures[1].result(PATIENCE_S)
+    assert futures[0].result(PATIENCE_S).run_id
+    assert futures[2].result(PATIENCE_S).run_id
     assert count(database, models.runs) == 2
 
 
@@ -157,7 +162,7 @@ def test_a_lost_database_tells_callers_and_keeps_reports(
     acts = InstantActs(writer, finishes=False)
     writer.start(acts)
     made = writer.call(submit(1))
-    attempt, fence = acts.started[0]
+    ((attempt, fence),) = acts.given(1)
     real = Writer._transact
     broken = threading.Event()
     broken.set()
@@ -174,7 +179,7 @@ def test_a_lost_database_tells_callers_and_keeps_reports(
     assert not writer.is_healthy
     report = writer.send(msg.Finished(attempt, fence, Outcome(state="succeeded")))
     broken.clear()
-    assert report.result(10) is True
+    assert report.result(PATIENCE_S) is True
     assert writer.is_healthy
     with database.reading() as session:
         query = sa.select(models.runs.c.state).where(models.runs.c.id == made.run_id)
@@ -200,10 +205,10 @@ def test_a_writer_that_failed_finds_out_by_itself_that_it_works_again(
     with pytest.raises(NoSpace):
         writer.call(submit())
     tried.clear()
-    assert tried.wait(10)
+    assert tried.wait(PATIENCE_S)
     assert not writer.is_healthy
     works.set()
-    until(lambda: writer.is_healthy, seconds=10, what="a healthy writer")
+    until(lambda: writer.is_healthy, what="a healthy writer")
 
 
 def test_what_an_earlier_server_left_is_adopted(database: Database) -> None:
@@ -238,12 +243,14 @@ def test_a_retry_wakes_the_writer_without_any_message(database: Database) -> Non
     plan = Plan(source=SOURCE, steps=(step,))
     order = msg.NewOrder(new_uid(), 1, "recipe", "rec", "daily", "api", "master")
     writer.call(msg.SubmitOrder(order, msg.NewRun(new_uid(), plan)))
-    attempt, fence = acts.started[0]
-    writer.send(msg.Finished(attempt, fence, Outcome(state="failed", reason="x"))).result(10)
+    ((attempt, fence),) = acts.given(1)
+    failed = Outcome(state="failed", reason="x")
+    writer.send(msg.Finished(attempt, fence, failed)).result(PATIENCE_S)
+    writer.call(msg.Tick())  # what followed the failure is done by now
     assert len(acts.started) == 1
     clock.advance(10)
-    writer.send(msg.Tick()).result(10)
-    assert len(acts.started) == 2
+    writer.call(msg.Tick())
+    acts.given(2)
     writer.stop()
 
 
@@ -254,7 +261,8 @@ def test_a_result_that_cannot_be_stored_fails_its_step_and_nothing_else(
     writer.start(acts)
     made = writer.call(submit(1))
     bad = Outcome(state="failed", reason="a byte \0 here", retryable=False)
-    writer.send(msg.Finished(*acts.started[0], bad)).result(20)
+    ((attempt, fence),) = acts.given(1)
+    writer.send(msg.Finished(attempt, fence, bad)).result(PATIENCE_S)
     assert writer.call(submit(1)).run_id
     assert writer.is_healthy
     with database.reading() as session:
@@ -272,7 +280,7 @@ def test_an_act_that_fails_ends_nothing(writer: Writer) -> None:
     acts = Clumsy(writer, finishes=False)
     writer.start(acts)
     writer.call(submit(1))
-    writer.call(msg.Tick())
+    acts.given(2)
     writer.call(msg.Tick())
     assert len(acts.started) == 2
     assert writer.is_healthy
@@ -284,8 +292,8 @@ def test_a_start_shares_the_commit_of_the_end_that_follows_soon(
     acts = InstantActs(writer, finishes=False)
     writer.start(acts)
     writer.call(submit(2))
-    (first, fence), (second, _) = acts.started
-    writer.send(msg.Started(second, fence + 1, {"pid": 2})).result(10)  # nothing follows
+    (first, fence), (second, _) = acts.given(2)
+    writer.send(msg.Started(second, fence + 1, {"pid": 2})).result(PATIENCE_S)  # nothing follows
     monkeypatch.setattr("galley.engine.writer._START_S", 30.0)
     batches: list[list[str]] = []
     transact = writer._transact
@@ -296,7 +304,7 @@ def test_a_start_shares_the_commit_of_the_end_that_follows_soon(
 
     monkeypatch.setattr(writer, "_transact", noted)
     writer.send(msg.Started(first, fence, {"pid": 1}))
-    writer.send(msg.Finished(first, fence, Outcome(state="succeeded"))).result(10)
+    writer.send(msg.Finished(first, fence, Outcome(state="succeeded"))).result(PATIENCE_S)
     assert [set(batch) - {"Tick"} for batch in batches] == [{"Started", "Finished"}]
     with database.reading() as session:
         row = session.execute(sa.select(models.attempts).where(models.attempts.c.id == first)).one()
@@ -315,5 +323,5 @@ def test_time_limits_are_looked_at_under_load(database: Database) -> None:
     writer.call(msg.SubmitOrder(order, msg.NewRun(new_uid(), plan)))
     clock.advance(5)
     writer.call(msg.Started(10_000, 1))
-    assert acts.killed
+    until(lambda: acts.killed, what="the end of what takes too long")
     writer.stop()
