@@ -36,6 +36,7 @@ from galley.engine.writer import Writer
 from galley.kit.clock import Clock
 from galley.settings import Settings
 from galley.storage.db import platform_note
+from galley.wire.handlers import Handlers
 from galley.wire.limits import RateLimiter
 from galley.wire.metrics import Metrics
 from galley.wire.services import Account, Services
@@ -139,6 +140,7 @@ def _services(settings: Settings, store: Store, writer: Any, compiler: Any) -> S
         account=Account(**settings.account.model_dump()),
         streams=StreamLimits(limits.streams_per_user, limits.streams),
         uses=identity.UseLog(store.clock),
+        handlers=Handlers(limits.handlers),
     )
 
 

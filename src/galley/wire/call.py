@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import Scope
@@ -21,7 +22,8 @@ class Call:
 
     `address` is the client's, behind trusted proxies too. `answer` is the finished response, which
     the transaction needs to remember it under the call's idempotency key. `who` finds out who is
-    calling; it may raise.
+    calling; it may raise. `snapshot` is the session in which it was found out, while the handler
+    reads on in that; `reads_on` says that it will.
     """
 
     request_id: str = field(default_factory=new_uid)
@@ -36,6 +38,8 @@ class Call:
     answer: Response | None = None
     on_identified: Callable[[Caller], None] | None = None
     who: Callable[[], Caller] | None = None
+    reads_on: bool = False
+    snapshot: Session | None = None
 
     def identify(self, caller: Caller) -> None:
         """A dialect's `auth.py` tells who is calling, before any session is opened.

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
-from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from galley.core.caller import Caller
 from galley.core.errors import GalleyError, Invalid, TooLarge
+from galley.kit.ids import new_uid
 from galley.settings import Limits
 from galley.wire.call import Call, attach
 from galley.wire.errors import internal_text, note_refusal
@@ -35,15 +35,19 @@ PAGE_POLICY = (
     " frame-ancestors 'none'; form-action 'self'"
 )
 DATA_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
-_SAFETY = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
-    "Cache-Control": "no-store",
-}
+_SAFETY = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (
+        b"permissions-policy",
+        b"camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    ),
+    (b"cache-control", b"no-store"),
+)
+_BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CREDENTIAL_HEADERS = frozenset(
     {b"authorization", b"private-token", b"job-token", b"deploy-token", b"cookie"}
@@ -85,6 +89,7 @@ class _Passage:
     has_ended: bool = False
     is_slow: bool = False
     is_stuck: bool = False
+    is_stream: bool = False
     body_done: bool = False
     body_bytes: int = field(default=0)
 
@@ -126,7 +131,8 @@ class Edge:
         query = scope["query_string"]
         address = self._proxies.apply(scope)
         call = Call(request_id=_request_id(scope), address=address, method=scope["method"])
-        passage = _Passage(call, self._monotonic())
+        has_body = any(name in _BODY_HEADERS for name, _ in scope["headers"])
+        passage = _Passage(call, self._monotonic(), body_done=not has_body)
         call.on_identified = lambda caller: self._identified(passage, caller)
         attach(scope, call)
         outward = self._sender(scope, passage, send)
@@ -230,6 +236,10 @@ class Edge:
             elif message["type"] == "http.response.body":
                 passage.sent_bytes += len(message.get("body", b""))
                 passage.has_ended = not message.get("more_body", False)
+                passage.is_stream = passage.is_stream or not passage.has_ended
+            if not passage.is_stream:  # what is sent at once waits for no reader
+                await send(message)
+                return
             try:
                 async with asyncio.timeout(self._limits.stream_stall_s):
                     await send(message)
@@ -317,14 +327,16 @@ async def _live(receive: Receive, send: Send) -> None:
 
 
 def _complete_headers(message: Message, scope: Scope, request_id: str) -> None:
-    headers = MutableHeaders(scope=message)
-    headers["X-Request-Id"] = request_id
-    is_page = headers.get("content-type", "").startswith("text/html")
-    headers.setdefault("Content-Security-Policy", PAGE_POLICY if is_page else DATA_POLICY)
-    for name, value in _SAFETY.items():
-        headers.setdefault(name, value)
+    headers = [(name.lower(), value) for name, value in message.get("headers", ())]
+    there = dict(headers)
+    headers = [header for header in headers if header[0] != b"x-request-id"]
+    headers.append((b"x-request-id", request_id.encode()))
+    is_page = there.get(b"content-type", b"").startswith(b"text/html")
+    wanted = [(b"content-security-policy", (PAGE_POLICY if is_page else DATA_POLICY).encode())]
     if scope.get("scheme") == "https":
-        headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+        wanted.append((b"strict-transport-security", b"max-age=31536000"))
+    headers += [header for header in (*wanted, *_SAFETY) if header[0] not in there]
+    message["headers"] = headers
 
 
 def _request_id(scope: Scope) -> str:
@@ -334,7 +346,7 @@ def _request_id(scope: Scope) -> str:
             text: str = value.decode("latin-1")
             if _REQUEST_ID.fullmatch(text):
                 return text
-    return Call().request_id
+    return new_uid()
 
 
 def _credential_of(scope: Scope) -> str | None:

@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute, Match, Mount
 
 from galley.core.errors import NotBuilt
 from galley.wire.call import WRITING_METHODS
-from galley.wire.session import CallRoute
+from galley.wire.routes import CallRoute
 
 STATES = frozenset({"done", "planned"})
 _FIELDS = frozenset({"id", "method", "path", "action", "state", "test", "note"})

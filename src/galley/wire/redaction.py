@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -22,6 +23,7 @@ _HEAD = 1500
 _LOOKED_AT = 50_000
 
 
+@lru_cache(1024)
 def is_sensitive(name: str) -> bool:
     """Whether a field, header or parameter of this name holds a credential."""
     return _NAMES.search(name) is not None

@@ -18,6 +18,7 @@ from galley.settings import Settings
 from galley.storage.blobs import BlobStore
 from galley.storage.db import Database
 from galley.storage.git import GitStore
+from galley.wire.handlers import Handlers
 from galley.wire.limits import RateLimiter
 from galley.wire.streams import StreamLimits
 
@@ -39,7 +40,8 @@ class Services:
     `limiter` counts a known caller's requests; `keys` holds the idempotency keys under way;
     `uses` notes when credentials were last used, and `app` writes it down now and then;
     `streams` counts open event streams and ends them when the server stops; `logs` is the folder
-    of run logs; `actions` are all actions that routes may declare.
+    of run logs; `actions` are all actions that routes may declare; `handlers` are the threads in
+    which calls are handled.
     """
 
     settings: Settings
@@ -58,6 +60,7 @@ class Services:
     keys: RunningKeys = field(default_factory=RunningKeys)
     streams: StreamLimits = field(default_factory=StreamLimits)
     uses: UseLog | None = None
+    handlers: Handlers = field(default_factory=Handlers)
 
     @property
     def writer(self) -> Any:

@@ -3,30 +3,22 @@
 A handler takes `SessionDep` and never commits: the transaction commits after the handler has
 returned and before the answer leaves, with the row that remembers the answer under the call's
 `Idempotency-Key` in it. A handler that sends a message to the ledger takes `WriteDep` instead:
-the ledger's writer puts the row into its own transaction. Routers use `route_class=CallRoute`.
+the ledger's writer puts the row into its own transaction. See `routes` for what calls both.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from functools import partial, wraps
-from inspect import iscoroutinefunction
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import Depends
-from fastapi.concurrency import contextmanager_in_threadpool
-from fastapi.encoders import jsonable_encoder
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from galley.core.caller import Caller
 from galley.core.errors import Conflict
@@ -36,14 +28,13 @@ from galley.core.runs.desk import Desk
 from galley.core.runs.ports import RunWriter
 from galley.kit.failpoints import failpoint
 from galley.wire.call import Call, call_of
-from galley.wire.later import Later, made
-from galley.wire.services import Services, ServicesDep, services_of
+from galley.wire.later import Later
+from galley.wire.services import Services, ServicesDep
 
 KEY_HEADER = "idempotency-key"
 REPLAYED_HEADER = "Idempotent-Replayed"
 _FIRST_ERROR_STATUS = 400
-
-_current: ContextVar[tuple[Call, Services, str | None]] = ContextVar("galley_call")
+_READING = frozenset({"GET", "HEAD"})
 
 
 class Replayed(Exception):
@@ -104,7 +95,7 @@ def open_session(request: Request, services: Services) -> Iterator[Session]:
     """The call's session: a snapshot for GET and HEAD, else the call's one transaction."""
     call = call_of(request)
     if not call.is_write:
-        with services.database.reading() as session:
+        with shared_snapshot(call, services) as session:
             yield session
         return
     key = request.headers.get(KEY_HEADER)
@@ -115,6 +106,24 @@ def open_session(request: Request, services: Services) -> Iterator[Session]:
     ):
         yield session
         _conclude(session, call, services)
+
+
+@contextmanager
+def shared_snapshot(call: Call, services: Services) -> Iterator[Session]:
+    """A session that reads; the call's own, where it is open already.
+
+    Who calls is found out in the session that a reading handler then gets, if it asks for one: to
+    open a session costs as much as two or three queries.
+    """
+    if call.snapshot is not None:
+        yield call.snapshot
+        return
+    with services.database.reading() as session:
+        call.snapshot = session
+        try:
+            yield session
+        finally:
+            call.snapshot = None
 
 
 @contextmanager
@@ -129,6 +138,7 @@ def _decided_by_key(call: Call) -> Iterator[None]:
 
 
 async def _session_later(request: Request, services: ServicesDep) -> Later:
+    call_of(request).reads_on = request.method in _READING
     return Later(partial(open_session, request, services))
 
 
@@ -212,7 +222,7 @@ def open_write(request: Request, services: Services) -> Iterator[Write]:
     call = call_of(request)
     with claimed(call, services, request.headers.get(KEY_HEADER)):
         yield Write(call, services)
-        _remember(call, services, call.answer)
+        remember(call, services, call.answer)
 
 
 async def _write_later(request: Request, services: ServicesDep) -> Later:
@@ -223,92 +233,7 @@ WriteDep = Annotated[Write, Depends(_write_later)]
 """For handlers that send a message to the ledger. Take the caller before it."""
 
 
-class CallRoute(APIRoute):
-    """A route whose finished answer the transaction gets to see before it commits.
-
-    Where a handler takes neither `SessionDep` nor `WriteDep`, because the operation commits by
-    itself, its answer is remembered right afterwards.
-    """
-
-    def __init__(self, path: str, endpoint: Callable[..., Any], **how: Any) -> None:
-        super().__init__(path, _guarded(endpoint), **how)
-
-    def get_route_handler(self) -> Callable[[Request], Any]:
-        """FastAPI's handler, with the call around it."""
-        inner = super().get_route_handler()
-        path = self.path_format
-
-        async def handle(request: Request) -> Response:
-            call, services = call_of(request), services_of(request)
-            call.route = _template_of(request, path)
-            key = request.headers.get(KEY_HEADER) if call.is_write else None
-            if key is not None:
-                call.body_sha256 = _digest(request, await request.body())
-            token = _current.set((call, services, key))
-            try:
-                call.answer = await inner(request)
-            except Replayed as replayed:
-                call.is_remembered = True
-                return replayed.answer
-            except RequestValidationError:
-                if call.who is not None and call.caller is None:
-                    await run_in_threadpool(call.who)  # whoever is nobody hears that first
-                raise
-            finally:
-                _current.reset(token)
-            return call.answer
-
-        return handle
-
-
-def _guarded(endpoint: Callable[..., Any]) -> Callable[..., Any]:
-    """The endpoint, whose parameters are made in its thread (see `later`).
-
-    The call's key is claimed at the latest when they are there.
-    """
-    if getattr(endpoint, "is_guarded", False):
-        return endpoint
-    if iscoroutinefunction(endpoint):
-
-        @wraps(endpoint)
-        async def awaited(**kwargs: Any) -> Any:
-            async with contextmanager_in_threadpool(_around(kwargs)) as arguments:
-                _current.get()[0].answer = answer = _finished(await endpoint(**arguments))
-            return answer
-
-        wrapped: Callable[..., Any] = awaited
-    else:
-
-        @wraps(endpoint)
-        def called(**kwargs: Any) -> Any:
-            with _around(kwargs) as arguments:
-                _current.get()[0].answer = answer = _finished(endpoint(**arguments))
-            return answer
-
-        wrapped = called
-    wrapped.is_guarded = True  # type: ignore[attr-defined]
-    return wrapped
-
-
-def _finished(answer: Any) -> Response:
-    """The answer as it leaves: the transaction wants to see it before it commits."""
-    return answer if isinstance(answer, Response) else JSONResponse(jsonable_encoder(answer))
-
-
-@contextmanager
-def _around(parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What is done before and after a handler: its parameters made, its key held."""
-    call, services, key = _current.get()
-    with made(parameters) as arguments:
-        if call.key is not None:  # a parameter holds it, and remembers the answer
-            yield arguments
-            return
-        with claimed(call, services, key):
-            yield arguments
-            _remember(call, services, call.answer)
-
-
-def _remember(call: Call, services: Services, answer: Any) -> None:
+def remember(call: Call, services: Services, answer: Any) -> None:
     """Keep the answer of an operation that has committed by itself."""
     if call.is_remembered or not isinstance(answer, Response):
         return
@@ -347,19 +272,6 @@ def _row(call: Call, services: Services, answer: Response) -> tuple[str, dict[st
         at=services.clock.now(),
         sealer=services.sealer,
     )
-
-
-def _template_of(request: Request, own: str) -> str:
-    """The route's path with names for its parameters, below every prefix that it is under."""
-    context = request.scope.get("fastapi", {}).get("effective_route_context")
-    path = getattr(context, "path_format", None) or own
-    return f"{request.scope.get('root_path', '')}{path}"
-
-
-def _digest(request: Request, body: bytes) -> str:
-    """What a repeat must equal: the address asked for, and the body's meaning."""
-    place = f"{request.url.path}?{request.url.query}\n{idempotency.body_digest(body)}"
-    return hashlib.sha256(place.encode()).hexdigest()
 
 
 class _RememberingWriter:

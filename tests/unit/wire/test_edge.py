@@ -8,7 +8,13 @@ import pytest
 import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
@@ -68,6 +74,10 @@ async def page(_request: Request) -> Response:
     return HTMLResponse("<p>")
 
 
+async def stream(_request: Request) -> Response:
+    return StreamingResponse(iter([b"one", b"two"]))
+
+
 async def framed(_request: Request) -> Response:
     return PlainTextResponse("x", headers={"Cache-Control": "max-age=5", "X-Frame-Options": "no"})
 
@@ -95,6 +105,7 @@ ROUTES = {
     "/known": known,
     "/body": body,
     "/page": page,
+    "/stream": stream,
     "/framed": framed,
     "/bug": bug,
     "/refuse": refuse,
@@ -335,7 +346,7 @@ def _run(edge: Edge, messages: list[Any]) -> list[Any]:
         "path": "/body",
         "raw_path": b"/body",
         "query_string": b"",
-        "headers": [(b"host", b"x")],
+        "headers": [(b"host", b"x"), (b"transfer-encoding", b"chunked")],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 80),
         "scheme": "http",
@@ -388,12 +399,12 @@ def test_a_reader_that_takes_nothing_is_left(make: Callable[..., Edge]) -> None:
             await asyncio.Event().wait()
 
     async def receive() -> Any:
-        return part(b"", more=False)
+        return await asyncio.Event().wait()
 
     scope = {
         "type": "http",
         "method": "GET",
-        "path": "/page",
+        "path": "/stream",
         "query_string": b"",
         "headers": [],
         "client": None,

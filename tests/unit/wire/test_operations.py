@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 from galley.core.errors import Unauthenticated
 from galley.wire.errors import install_errors, plain_response, render_plain
 from galley.wire.operations import OperationsFault, load_operations
-from galley.wire.session import CallRoute
+from galley.wire.routes import CallRoute
 
 ACTIONS = frozenset({"public", "thing.read", "thing.write"})
 GOOD = """

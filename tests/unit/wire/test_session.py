@@ -25,8 +25,9 @@ from galley.storage.db import Database
 from galley.wire.call import call_of
 from galley.wire.errors import install_errors, plain_response, render_plain
 from galley.wire.later import Later
+from galley.wire.routes import CallRoute
 from galley.wire.services import Services, ServicesDep
-from galley.wire.session import CallRoute, SessionDep, SnapshotDep, WriteDep
+from galley.wire.session import SessionDep, SnapshotDep, WriteDep
 
 KEY = {"Idempotency-Key": "k-1"}
 router = APIRouter(route_class=CallRoute)

@@ -43,7 +43,11 @@ class KitchenRepository:
         wanted = _BY_NAME
         if to_change:
             wanted = wanted.with_for_update().execution_options(populate_existing=True)
-        return self._session.scalar(wanted, {"name": name})
+        return self._held(self._session.scalar(wanted, {"name": name}))
+
+    def of_id(self, kitchen_id: int) -> Kitchen | None:
+        """The kitchen of that id; it is read once in a session."""
+        return self._held(self._session.get(Kitchen, kitchen_id))
 
     def get(self, name: str, *, to_change: bool = False) -> Kitchen:
         """The kitchen of that name.
@@ -72,6 +76,12 @@ class KitchenRepository:
                 self._session.add(kitchen)
         except IntegrityError as error:
             raise KitchenExists(kitchen.name) from error
+        return kitchen
+
+    def _held(self, kitchen: Kitchen | None) -> Kitchen | None:
+        """Keep it as long as the session: else it is read anew as soon as nobody names it."""
+        if kitchen is not None:
+            self._session.info.setdefault("kitchens", {})[kitchen.id] = kitchen
         return kitchen
 
     def remove(self, kitchen: Kitchen) -> None:

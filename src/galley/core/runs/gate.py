@@ -1,6 +1,5 @@
 """Which kitchens' orders and runs a caller may see."""
 
-from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +9,7 @@ from galley.core.caller import Caller
 from galley.core.errors import Conflict
 from galley.core.identity.policy import GoneKitchen
 from galley.core.projects.models import Kitchen
+from galley.core.projects.repository import KitchenRepository
 from galley.core.runs import models
 from galley.core.runs.views import OrderView, RunView
 
@@ -17,7 +17,7 @@ _ALL = sa.select(Kitchen)
 
 
 class KitchenGate:
-    """Judges orders and runs by their kitchen, with one look at the kitchens for a whole list.
+    """Judges orders and runs by their kitchen, with one look at each kitchen.
 
     What counts is the kitchen's id: another one may have got its name since. What a deleted kitchen
     left is seen by administrators, and by whoever ordered it.
@@ -26,6 +26,8 @@ class KitchenGate:
     def __init__(self, session: Session, caller: Caller) -> None:
         self._session = session
         self._caller = caller
+        self._kitchens = KitchenRepository(session)
+        self._gone: set[int] = set()
 
     def admits(self, target: OrderView | RunView, action: str) -> bool:
         """Whether the caller may do this to it; its kitchen may be deleted by now."""
@@ -37,11 +39,13 @@ class KitchenGate:
 
     def place(self, target: OrderView | RunView) -> Kitchen | GoneKitchen:
         """Its kitchen, or what stands for one whose row is gone."""
-        return self._kitchens.get(target.kitchen_id or 0) or GoneKitchen(
-            target.kitchen or "",
-            project_id=target.project_id,
-            id=target.kitchen_id or 0,
-            owner_id=target.created_by,
+        key = target.kitchen_id or 0
+        found = None if not key or key in self._gone else self._kitchens.of_id(key)
+        if found is not None:
+            return found
+        self._gone.add(key)
+        return GoneKitchen(
+            target.kitchen or "", project_id=target.project_id, id=key, owner_id=target.created_by
         )
 
     def home(self, target: OrderView | RunView) -> Kitchen:
@@ -63,7 +67,8 @@ class KitchenGate:
 
         `column` is the kitchen's id.
         """
-        may, there = self._caller.may, self._kitchens
+        may = self._caller.may
+        there = {kitchen.id: kitchen for kitchen in self._session.scalars(_ALL)}
         allowed = [key for key, place in there.items() if may(action, place)]
         if len(allowed) == len(there) and may(action, GoneKitchen("")):
             return []
@@ -72,7 +77,3 @@ class KitchenGate:
             return [admitted]
         is_gone = column.is_(None) | column.not_in(list(there))
         return [admitted | (is_gone & (models.orders.c.created_by == self._caller.user_id))]
-
-    @cached_property
-    def _kitchens(self) -> dict[int, Kitchen]:
-        return {kitchen.id: kitchen for kitchen in self._session.scalars(_ALL)}

@@ -34,6 +34,33 @@ _LIVE = frozenset({RunState.QUEUED, RunState.RUNNING})
 _UNWELL = frozenset({RunState.FAILED, RunState.CANCELED})
 _UNSHOWN = {"plan_id", "cancel_reason", "lane", "lane_limit", "alerts", "work_id"}
 
+# What is asked at each look at a run is made once: to make a query costs more than to run it.
+_RUNS = (
+    sa.select(
+        *(column for column in models.runs.c if column.name not in _UNSHOWN),
+        _O.uid.label("order_uid"),
+        _O.source_kind,
+        _O.source_path,
+        _O.variation,
+        _O.origin,
+        _O.created_by,
+        _O.created_by_login,
+        _RESUMER.c.uid.label("resumed_by_uid"),
+    )
+    .join(models.orders, _O.id == _R.order_id)
+    .outerjoin(_RESUMER, _RESUMER.c.id == _R.resumed_by)
+)
+_RUN_BY_ID = _RUNS.where(_R.id == sa.bindparam("wanted"))
+_RUN_BY_UID = _RUNS.where(_R.uid == sa.bindparam("wanted"))
+_RUNS_OF_ORDER = (
+    _RUNS.where(_R.order_id == sa.bindparam("wanted"))
+    .order_by(_R.id.desc())
+    .limit(sa.bindparam("most"))
+    .offset(sa.bindparam("passed"))
+)
+_COUNT_OF_ORDER = sa.select(sa.func.count(_R.id)).where(_R.order_id == sa.bindparam("wanted"))
+_ORDER_BY_UID = sa.select(models.orders).where(_O.uid == sa.bindparam("wanted"))
+
 
 def find_order(session: Session, caller: Caller, uid: str, kitchen: str | None = None) -> OrderView:
     """The order of this ULID or UUID text (in this kitchen).
@@ -44,8 +71,7 @@ def find_order(session: Session, caller: Caller, uid: str, kitchen: str | None =
     row = None
     wanted = _uid(uid)
     if wanted is not None:
-        query = sa.select(models.orders).where(_O.uid == wanted)
-        row = session.execute(query).mappings().first()
+        row = session.execute(_ORDER_BY_UID, {"wanted": wanted}).mappings().first()
     if row is None or (kitchen is not None and row["kitchen"] != kitchen):
         raise NotFound(f"Order {_shown(uid)} does not exist.")
     order = order_view(row)
@@ -73,7 +99,9 @@ def list_orders(
         where.append(sa.exists().where(_R.order_id == _O.id, *_runs_where(wanted.runs)))
     query = sa.select(models.orders).where(*where).order_by(_O.id.desc())
     rows = session.execute(query.limit(page.limit).offset(page.offset)).mappings()
-    return Page([order_view(row) for row in rows], _count_orders(session, wanted, where), page)
+    views = [order_view(row) for row in rows]
+    total = _known_total(views, page)
+    return Page(views, _count_orders(session, wanted, where) if total is None else total, page)
 
 
 def _count_orders(session: Session, wanted: OrderFilter, where: list[Any]) -> int:
@@ -101,8 +129,8 @@ def find_run(
     row = None
     wanted = uid if isinstance(uid, int) else _uid(uid)
     if wanted is not None:
-        key = _R.id if isinstance(wanted, int) else _R.uid
-        row = session.execute(_run_query().where(key == wanted)).mappings().first()
+        query = _RUN_BY_ID if isinstance(wanted, int) else _RUN_BY_UID
+        row = session.execute(query, {"wanted": wanted}).mappings().first()
     if row is None or (kitchen is not None and row["kitchen"] != kitchen):
         raise NotFound(
             f"Run {_shown(uid)} does not exist.{_if_an_order(session, caller, uid, kitchen)}"
@@ -133,12 +161,32 @@ def list_runs(
     """Runs, newest first, in the kitchens that the caller may enter."""
     gate = KitchenGate(session, caller).where(_R.kitchen_id, "run.read")
     where = [*_runs_where(wanted), *gate]
-    query = _run_query().where(*where).order_by(_R.id.desc())
+    query = _RUNS.where(*where).order_by(_R.id.desc())
     rows = session.execute(query.limit(page.limit).offset(page.offset)).mappings()
     views = [run_view(row) for row in rows]
+    if (total := _known_total(views, page)) is not None:
+        return Page(views, total, page)
     needs_orders = bool(gate) or wanted.source_path is not None or wanted.variation is not None
     total = _count_runs(session, wanted, where, _RUNS_OF_ORDERS if needs_orders else models.runs)
     return Page(views, total, page)
+
+
+def runs_of(session: Session, caller: Caller, order: OrderView, page: PageRequest) -> Page[RunView]:
+    """The runs of an order that the caller was let see, newest first."""
+    if not KitchenGate(session, caller).admits(order, "run.read"):
+        return Page([], 0, page)
+    values = {"wanted": order.id, "most": page.limit, "passed": page.offset}
+    views = [run_view(row) for row in session.execute(_RUNS_OF_ORDER, values).mappings()]
+    total = _known_total(views, page)
+    if total is None:
+        total = session.scalar(_COUNT_OF_ORDER, {"wanted": order.id}) or 0
+    return Page(views, total, page)
+
+
+def _known_total(rows: Sequence[Any], page: PageRequest) -> int | None:
+    """How many rows there are in all, where a page that is not full tells."""
+    is_last = len(rows) < page.limit and (bool(rows) or page.offset == 0)
+    return page.offset + len(rows) if is_last else None
 
 
 def _count_runs(session: Session, wanted: RunFilter, where: list[Any], rows: Any) -> int:
@@ -167,7 +215,7 @@ def newest_runs(
     oldest = oldest.limit(1).offset(per_order - 1).correlate(models.orders)
     floors = sa.select(_O.id, sa.func.coalesce(oldest.scalar_subquery(), 0).label("floor"))
     floor = floors.where(*_among(_O.id, wanted.order_ids)).subquery().c
-    query = _run_query().join(floor.id.table, floor.id == _R.order_id)
+    query = _RUNS.join(floor.id.table, floor.id == _R.order_id)
     query = query.where(_R.id >= floor.floor, *where).order_by(_R.id.desc())
     for row in session.execute(query).mappings():
         if row["order_id"] in found:
@@ -234,27 +282,8 @@ def order_view(row: Any) -> OrderView:
 
 
 def run_view(row: Any) -> RunView:
-    """A row of `_run_query` as a view."""
+    """A row of `_RUNS` as a view."""
     return RunView(**dict(row) | {"state": RunState(row["state"])})
-
-
-def _run_query() -> sa.Select[Any]:
-    own = [column for column in models.runs.c if column.name not in _UNSHOWN]
-    return (
-        sa.select(
-            *own,
-            _O.uid.label("order_uid"),
-            _O.source_kind,
-            _O.source_path,
-            _O.variation,
-            _O.origin,
-            _O.created_by,
-            _O.created_by_login,
-            _RESUMER.c.uid.label("resumed_by_uid"),
-        )
-        .join(models.orders, _O.id == _R.order_id)
-        .outerjoin(_RESUMER, _RESUMER.c.id == _R.resumed_by)
-    )
 
 
 def _orders_of(session: Session, order_ids: set[int]) -> dict[int, OrderView]:

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 from galley.dialects.datakitchen import errors, kitchens, orders, recipes, runs, sessions
 from galley.dialects.datakitchen.auth import caller_of
 from galley.wire.body import LenientBody
+from galley.wire.direct import DirectCalls
 from galley.wire.errors import install_errors
 from galley.wire.operations import load_operations
 from galley.wire.services import Services
@@ -38,7 +39,7 @@ def make_app(services: Services) -> ASGIApp:
     operations.check(app, services.actions)
     limits = services.settings.limits
     return LenientBody(
-        app,
+        DirectCalls(app, services.handlers),
         render=errors.render,
         limit_bytes=limits.body_bytes,
         depth=limits.json_depth,

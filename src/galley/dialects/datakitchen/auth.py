@@ -7,7 +7,8 @@ Source: contract 3.0.
 import base64
 import binascii
 import json
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Annotated
 
@@ -17,9 +18,10 @@ from galley.core.caller import Caller
 from galley.core.errors import Invalid, Unauthenticated
 from galley.core.identity import operations as identity
 from galley.core.identity.tokens import TokenKind
-from galley.wire.call import call_of
+from galley.wire.call import Call, call_of
 from galley.wire.later import Later
 from galley.wire.services import Services, ServicesDep
+from galley.wire.session import shared_snapshot
 
 BEARER_KINDS = frozenset({TokenKind.SESSION_BEARER.value})
 PAIR_KINDS = frozenset({TokenKind.PAIR.value})
@@ -49,7 +51,7 @@ def caller_of(request: Request, services: ServicesDep) -> Caller:
         judge=services.judge,
         uses=services.uses,
     )
-    with services.database.reading() as session:
+    with shared_snapshot(call, services) as session:
         if scheme == "bearer":
             caller = judge_by(session, credential, accepts=BEARER_KINDS)
         else:
@@ -58,9 +60,17 @@ def caller_of(request: Request, services: ServicesDep) -> Caller:
     return caller
 
 
+@contextmanager
+def _known(call: Call, services: Services, who: Callable[[], Caller]) -> Iterator[Caller]:
+    """Who is calling, found out in the session that the handler reads on in, if it does."""
+    with shared_snapshot(call, services) if call.reads_on else nullcontext():
+        yield who()
+
+
 async def _caller_later(request: Request, services: ServicesDep) -> Later:
-    call_of(request).who = who = partial(caller_of, request, services)
-    return Later(lambda: nullcontext(who()))
+    call = call_of(request)
+    call.who = partial(caller_of, request, services)
+    return Later(partial(_known, call, services, call.who))
 
 
 CallerDep = Annotated[Caller, Depends(_caller_later)]

@@ -18,8 +18,9 @@ from galley.dialects.datakitchen import render, schemas
 from galley.dialects.datakitchen.answers import ok
 from galley.dialects.datakitchen.auth import CallerDep
 from galley.kit.nearest import did_you_mean
+from galley.wire.routes import CallRoute
 from galley.wire.services import ServicesDep
-from galley.wire.session import CallRoute, SessionDep
+from galley.wire.session import SessionDep
 
 router = APIRouter(prefix="/kitchen", route_class=CallRoute)
 

@@ -30,8 +30,9 @@ from galley.dialects.datakitchen.states import (
 )
 from galley.kit.ids import uuid_of
 from galley.kit.pages import PageRequest
+from galley.wire.routes import CallRoute
 from galley.wire.services import ServicesDep
-from galley.wire.session import CallRoute, Made, SessionDep, Write, WriteDep
+from galley.wire.session import Made, SessionDep, Write, WriteDep
 
 router = APIRouter(prefix="/order", route_class=CallRoute)
 
@@ -151,7 +152,7 @@ def list_runs(
     projects.get_kitchen(session, caller, kitchen)
     found = reading.find_order(session, caller, order, kitchen)
     page = PageRequest(limit=min(wanted.count, _NEWEST))
-    rows = reading.list_runs(session, caller, RunFilter(order_id=found.id), page)
+    rows = reading.runs_of(session, caller, found, page)
     now = services.clock.now()
     return ok({"servings": [render.run(row, now) for row in rows.items]})
 

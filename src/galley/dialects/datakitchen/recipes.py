@@ -18,8 +18,9 @@ from galley.core.recipes.templates import TEMPLATES
 from galley.dialects.datakitchen import schemas, trees
 from galley.dialects.datakitchen.answers import ok
 from galley.dialects.datakitchen.auth import CallerDep
+from galley.wire.routes import CallRoute
 from galley.wire.services import ServicesDep
-from galley.wire.session import CallRoute, SessionDep, SnapshotDep, Transactions, WriteDep
+from galley.wire.session import SessionDep, SnapshotDep, Transactions, WriteDep
 
 router = APIRouter(prefix="/recipe", route_class=CallRoute)
 

@@ -18,8 +18,9 @@ from galley.dialects.datakitchen.answers import named, ok
 from galley.dialects.datakitchen.auth import CallerDep
 from galley.kit.ids import uuid_of
 from galley.kit.pages import PageRequest
+from galley.wire.routes import CallRoute
 from galley.wire.services import ServicesDep
-from galley.wire.session import CallRoute, Made, SnapshotDep, WriteDep
+from galley.wire.session import Made, SnapshotDep, WriteDep
 
 router = APIRouter(route_class=CallRoute)
 
@@ -75,8 +76,7 @@ def _chosen(
         return (), [reading.find_run(session, caller, wanted.run_id, kitchen.name)]
     if wanted.order_id:
         order = reading.find_order(session, caller, wanted.order_id, kitchen.name)
-        found = RunFilter(order_id=order.id)
-        return [order], reading.list_runs(session, caller, found, PageRequest(_OF_ORDER)).items
+        return [order], reading.runs_of(session, caller, order, PageRequest(_OF_ORDER)).items
     found = RunFilter(kitchen_id=kitchen.id)
     return (), reading.list_runs(session, caller, found, PageRequest(_NEWEST)).items
 

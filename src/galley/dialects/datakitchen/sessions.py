@@ -11,8 +11,8 @@ from galley.dialects.datakitchen import render, schemas
 from galley.dialects.datakitchen.answers import ok
 from galley.dialects.datakitchen.auth import CallerDep, bearer_of, renewed
 from galley.wire.call import call_of
+from galley.wire.routes import CallRoute
 from galley.wire.services import ServicesDep
-from galley.wire.session import CallRoute
 
 router = APIRouter(route_class=CallRoute)
 log = structlog.get_logger("galley.datakitchen")
