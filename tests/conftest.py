@@ -7,6 +7,7 @@ stopped by the last one. Each test gets its own database, copied from a migrated
 import fcntl
 import json
 import os
+import random
 import shutil
 import socket
 import tempfile
@@ -180,7 +181,7 @@ def _stop_leftovers() -> None:
         for process in psutil.process_iter(["cmdline"]):
             if str(folder / "data") in (process.info["cmdline"] or []):
                 process.terminate()
-                process.wait(10)
+                process.wait(240)
         shutil.rmtree(folder, ignore_errors=True)
         folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
 
@@ -297,12 +298,16 @@ def manual_clock() -> ManualClock:
 
 @pytest.fixture
 def free_port() -> Callable[[], int]:
-    """Gives a TCP port that was free on loopback a moment ago; prefer port 0 where you can."""
+    """Gives a TCP port that was free on loopback a moment ago; prefer port 0 where you can.
+
+    It lies below those that the kernel gives out by itself, so that nobody gets it meanwhile.
+    """
 
     def ask() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-            return port
+        while True:
+            port = random.SystemRandom().randrange(15_000, 30_000)
+            with socket.socket() as probe, suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
 
     return ask

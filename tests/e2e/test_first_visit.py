@@ -53,7 +53,7 @@ def test_a_token_made_here_opens_the_api_until_it_is_revoked(site, ada):
     ada.get_by_role("button", name="Create").click()
     key_id, _, secret = ada.locator("#secret").inner_text().partition(":")
     listed = f"{site.base}/v2/kitchen/list"
-    with httpx2.Client(trust_env=False) as client:
+    with httpx2.Client(trust_env=False, timeout=120) as client:
         assert client.get(listed, auth=(key_id, secret)).status_code == 200
         ada.goto(f"{site.base}/account/tokens")
         expect(ada.locator("#secret")).to_have_count(0)

@@ -56,7 +56,7 @@ class Wire:
         parts = urlsplit(base)
         self._place = (parts.hostname or "", parts.port or 80)
         self._token = token
-        self._connection = http.client.HTTPConnection(*self._place, timeout=60)
+        self._connection = http.client.HTTPConnection(*self._place, timeout=240)
 
     def send(self, request: Request) -> Got:
         """The answer to one request."""

@@ -10,7 +10,7 @@ from galley.core.runs.task import Task
 from galley.engine.executors.local import LocalExecutor
 from galley.engine.nodes import BUILT_IN
 
-GUARD_S = 90.0
+GUARD_S = 300.0
 NOTEBOOK = '{"tests": {"rows": {"action": "%s", "test-variable": "rows", "type": "test-contents-as-integer", "test-logic": {"test-compare": "greater-than", "test-metric": %d}}}%s}'  # noqa: E501
 SOURCE = '{"type": "DKDataSource_DuckDB", "config": {"database": "shop.db"}, "keys": {"k": {"query-type": "execute_scalar", "sql": "%s", "set-runtime-vars": {"result": "rows"}}}}'  # noqa: E501
 FILE = '{"type": "DKDataSource_File", "keys": {"orders.csv": {"set-runtime-vars": {"row_count": "rows"}}}}'  # noqa: E501

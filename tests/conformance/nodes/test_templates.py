@@ -13,7 +13,7 @@ from galley.core.runs.ports import CompileRequest
 from galley.core.runs.task import Outcome, Task
 from galley.engine.executors.local import LocalExecutor
 
-GUARD_S = 90.0
+GUARD_S = 300.0
 
 
 class Events:

@@ -109,7 +109,7 @@ def tools(secure, tmp_path):
         done = subprocess.run(
             [str(clients.environment("datakitchen-api-tools") / "bin" / "python"), "-c",
              HEAD + lines],
-            input=json.dumps(facts), capture_output=True, text=True, timeout=100, check=False,
+            input=json.dumps(facts), capture_output=True, text=True, timeout=240, check=False,
             env=clients.clean_environment(HOME=str(tmp_path), REQUESTS_CA_BUNDLE=str(ca)),
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
@@ -124,7 +124,7 @@ def test_an_order_is_safely_created(tools, secure):
     order, tests = tools(
         """
 done = connection.safeCreateOrder("tools", "demo", "v1", overrides={"amount": "200"},
-                                  wait_time=0.3, timeout=60, test_level="Warning")
+                                  wait_time=0.3, timeout=240, test_level="Warning")
 show(done.order_run["orders"][0]["hid"])
 show(done.testsFromOrderRun())
 """
@@ -141,7 +141,7 @@ def test_a_failed_order_and_a_failed_test_raise(tools):
 for wish, level in (("1", ""), ("12", "Warning")):
     try:
         connection.safeCreateOrder("tools", "demo", "v1", overrides={"amount": wish},
-                                   wait_time=0.3, timeout=60, test_level=level)
+                                   wait_time=0.3, timeout=240, test_level=level)
         show("fine")
     except Exception as error:
         show(type(error).__name__)
@@ -172,7 +172,7 @@ def test_a_wrong_password_raises(secure, tmp_path):
     facts = {"host": server.base.removeprefix("https://"), "user": MEMBER, "password": "wrong"}
     done = subprocess.run(
         [str(clients.environment("datakitchen-api-tools") / "bin" / "python"), "-c", HEAD],
-        input=json.dumps(facts), capture_output=True, text=True, timeout=60, check=False,
+        input=json.dumps(facts), capture_output=True, text=True, timeout=240, check=False,
         env=clients.clean_environment(HOME=str(tmp_path), REQUESTS_CA_BUNDLE=str(ca)),
     )  # fmt: skip
     assert done.returncode == 1

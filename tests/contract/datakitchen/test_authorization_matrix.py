@@ -27,7 +27,7 @@ from galley.storage.db import Database
 
 pytestmark = [
     pytest.mark.evidence("source", "security-and-reliability.md, B1: the policy table decides"),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1800),
 ]
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -36,7 +36,7 @@ class Dk:
     def call(self, *argv: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command."""
         return subprocess.run(
-            [self.program, *argv], capture_output=True, text=True, timeout=90, check=False,
+            [self.program, *argv], capture_output=True, text=True, timeout=240, check=False,
             cwd=cwd or self.home, stdin=subprocess.DEVNULL,
             env=clients.clean_environment(HOME=str(self.home)),
         )  # fmt: skip

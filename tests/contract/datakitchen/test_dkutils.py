@@ -34,7 +34,7 @@ def dkutils(live, demo, tmp_path):
         }  # fmt: skip
         done = subprocess.run(
             [str(clients.environment("dkutils") / "bin" / "python"), "-c", HEAD + lines],
-            input=json.dumps(known), capture_output=True, text=True, timeout=120, check=False,
+            input=json.dumps(known), capture_output=True, text=True, timeout=240, check=False,
             env=clients.clean_environment(HOME=str(tmp_path)),
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
@@ -201,7 +201,7 @@ def test_a_wrong_password_is_an_http_error(live, tmp_path):
     facts = {"user": MEMBER, "password": "wrong", "base": live.base, "kitchen": "master"}
     done = subprocess.run(
         [str(clients.environment("dkutils") / "bin" / "python"), "-c", HEAD],
-        input=json.dumps(facts), capture_output=True, text=True, timeout=60, check=False,
+        input=json.dumps(facts), capture_output=True, text=True, timeout=240, check=False,
         env=clients.clean_environment(HOME=str(tmp_path)),
     )  # fmt: skip
     assert done.returncode == 1

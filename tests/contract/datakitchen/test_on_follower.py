@@ -17,7 +17,7 @@ from galley.storage.db import Database
 
 SHARED = ("git", "logs", "attempts", "work", "trees", "environments", "files", "blobs")
 pytestmark = [
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(1800),
     pytest.mark.evidence("source", "design.md, section 2: several servers on one Postgres"),
 ]
 

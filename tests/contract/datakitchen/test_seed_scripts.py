@@ -32,7 +32,7 @@ def bash(text, tmp_path, **environment):
     script.write_text(text)
     env = clients.clean_environment(HOME=str(tmp_path), **environment)
     return subprocess.run(
-        ["bash", str(script)], capture_output=True, text=True, env=env, timeout=60, check=False
+        ["bash", str(script)], capture_output=True, text=True, env=env, timeout=240, check=False
     )
 
 
@@ -43,7 +43,7 @@ def python(text, tmp_path, **environment):
     interpreter = clients.environment("dkutils") / "bin" / "python"
     return subprocess.run(
         [str(interpreter), str(script)],
-        capture_output=True, text=True, env=env, timeout=60, check=False,
+        capture_output=True, text=True, env=env, timeout=240, check=False,
     )  # fmt: skip
 
 

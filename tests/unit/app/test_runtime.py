@@ -168,7 +168,7 @@ def test_each_reign_has_its_own_threads() -> None:
     loser = threading.Thread(target=leading.change, args=(False,))
     loser.start()
     loser.join()
-    assert made[0].stopped.wait(10)
+    assert made[0].stopped.wait(240)
     leading.change(True)
     leading.change(False)
     assert [reign.told for reign in made] == [["start", "nudge", "stop"], ["start", "stop"]]

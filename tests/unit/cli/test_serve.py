@@ -45,7 +45,7 @@ class Served:
     def stop(self) -> int:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(60)
+        status = self.process.wait(240)
         assert self.process.stdout is not None
         self.process.stdout.close()
         return status
@@ -60,7 +60,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 def galley(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [GALLEY, *arguments], capture_output=True, text=True, check=False, timeout=60
+        [GALLEY, *arguments], capture_output=True, text=True, check=False, timeout=240
     )
 
 
@@ -69,7 +69,7 @@ def test_first_start_neighbours_and_drain(served: Served) -> None:
     link = served.process.stdout.readline()
     token = re.search(rf"{served.url}/setup\?token=(gly_setup_\w+)", link)
     assert token
-    with httpx2.Client(base_url=served.url, trust_env=False) as client:
+    with httpx2.Client(base_url=served.url, trust_env=False, timeout=240) as client:
         assert client.get("/readyz").status_code == 200
         assert client.get(f"/setup?token={token[1]}").status_code == 200
 
@@ -82,10 +82,10 @@ def test_first_start_neighbours_and_drain(served: Served) -> None:
     beside = galley("user", "add", "ann@example.org", "--data", str(served.data))
     assert beside.returncode == 0
 
-    with socket.create_connection(("127.0.0.1", served.port), timeout=60) as slow:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=240) as slow:
         head = f"POST /v2/login HTTP/1.1\r\nHost: x\r\nContent-Length: {len(LOGIN)}\r\n\r\n"
         slow.sendall(head.encode() + LOGIN[:10])
-        with httpx2.Client(base_url=served.url, trust_env=False) as client:
+        with httpx2.Client(base_url=served.url, trust_env=False, timeout=240) as client:
             assert client.get("/healthz").status_code == 200  # accepted after the slow one
         served.process.send_signal(signal.SIGTERM)
         _until_refused(served.port)
@@ -110,7 +110,7 @@ def _until_refused(port: int) -> None:
     """Come back once nobody listens any more; the test's own time limit bounds it."""
     while True:
         with socket.socket() as probe:
-            probe.settimeout(60)
+            probe.settimeout(240)
             if probe.connect_ex(("127.0.0.1", port)) != 0:
                 return
 
@@ -160,7 +160,7 @@ def test_https(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
     served = Served(tmp_path / "data", "--tls-cert", str(cert), "--tls-key", str(key))
     assert served.url.startswith("https://")
     trust = ssl.create_default_context(cafile=str(cert))
-    with httpx2.Client(base_url=served.url, verify=trust, trust_env=False) as client:
+    with httpx2.Client(base_url=served.url, verify=trust, trust_env=False, timeout=240) as client:
         answer = client.get("/healthz")
     assert answer.json() == {"status": "alive"}
     assert answer.headers["strict-transport-security"] == "max-age=31536000"
@@ -228,7 +228,7 @@ def test_a_bad_key_is_told_before_anything_is_made(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
     assert failed.returncode == 1
     assert "GALLEY_SECRET_KEY" in failed.stderr

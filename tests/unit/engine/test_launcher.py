@@ -28,7 +28,7 @@ from galley.kit.ids import new_uid
 from galley.storage.blobs import BlobsAway, LocalBlobs, sha256_of
 from galley.storage.git import GitStore
 
-WAIT_S = 20
+WAIT_S = 240
 
 
 class Recorder:

@@ -64,7 +64,7 @@ def make_bucket(endpoint: str, bucket: str) -> None:
     import http.client
 
     host = endpoint.removeprefix("http://")
-    connection = http.client.HTTPConnection(host, timeout=10)
+    connection = http.client.HTTPConnection(host, timeout=240)
     connection.request("PUT", f"/{bucket}")
     assert connection.getresponse().status == 200
     connection.close()

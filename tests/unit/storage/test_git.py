@@ -391,7 +391,7 @@ def test_locks_and_temporaries_of_killed_processes_are_swept(
     assert store.sweep() == 0
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(300)
 def test_a_repository_that_another_server_has_locked_is_not_waited_for(
     store: GitStore, repository: Repository
 ) -> None:

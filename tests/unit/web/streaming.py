@@ -48,7 +48,7 @@ def read_stream(world, cookie, path, *, until, act=None, headers=()):
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 8080),
         }
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(240):
             await world.app(scope, receive, send)
         return status["status"], found
 

@@ -208,7 +208,7 @@ def test_writers_at_once_make_one_chain(database: Database) -> None:
     start, errors = threading.Barrier(6), []
 
     def write(writer: int) -> None:
-        start.wait(30)
+        start.wait(240)
         try:
             for n in range(10):
                 with database.writing() as session:
@@ -220,7 +220,7 @@ def test_writers_at_once_make_one_chain(database: Database) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(240)
     assert errors == []
     assert _verify(database) is None
     with database.reading() as session:

@@ -130,7 +130,7 @@ def test_of_many_at_once_one_is_stored(database: Database) -> None:
     start, outcomes = threading.Barrier(8), []
 
     def attempt() -> None:
-        start.wait(30)
+        start.wait(240)
         try:
             _store(database)
             outcomes.append("stored")
@@ -141,7 +141,7 @@ def test_of_many_at_once_one_is_stored(database: Database) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(240)
     assert sorted(outcomes) == ["lost"] * 7 + ["stored"]
 
 

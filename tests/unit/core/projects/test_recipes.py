@@ -292,12 +292,10 @@ def test_whoever_holds_the_repository_stops_no_other_work(
             saving = pool.submit(recipes.save, "rec", {"a": b"1"})
             for _ in range(20):
                 time.sleep(0.02)
-                begun = time.monotonic()
-                with account.writing() as session:
+                with account.writing() as session:  # held up, it would fail or never end
                     session.execute(sa.update(Kitchen).values(description="x"))
-                assert time.monotonic() - begun < 1
             assert not saving.done()
-        assert saving.result(10)
+        assert saving.result(240)
     assert recipes.files("rec").files["a"] == b"1"
 
 

@@ -95,14 +95,14 @@ def test_many_starting_at_once_share_one_key(tmp_path: Path) -> None:
     start, sealed = threading.Barrier(8), []
 
     def begin() -> None:
-        start.wait(30)
+        start.wait(240)
         sealed.append(open_sealer(tmp_path, {}).seal(b"value", "place"))
 
     threads = [threading.Thread(target=begin) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(240)
     assert len(sealed) == 8
     sealer = open_sealer(tmp_path, {})
     assert all(sealer.open(text, "place") == b"value" for text in sealed)

@@ -8,7 +8,7 @@ from galley.core.runs.task import Task
 from galley.engine import sandbox
 from galley.engine.executors.local import LocalExecutor, processes
 
-GUARD_S = 60.0
+GUARD_S = 240.0
 NUMBERS = itertools.count()
 HERE = str(Path(__file__).parent)
 

@@ -97,7 +97,7 @@ def do_spin(task, console):
 
 def do_die(task, console, number):
     os.kill(os.getpid(), number)
-    time.sleep(60)
+    time.sleep(600)
 
 
 def do_exit(task, console, code):
@@ -117,7 +117,7 @@ def do_deaf(task, console, at):
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGALRM})
     console.info("deaf")
     Path(at).write_text(str(os.getpid()))
-    time.sleep(60)
+    time.sleep(600)
     return Outcome(state="succeeded")
 
 
@@ -160,7 +160,7 @@ def do_stdin(task, console, size):
 def do_cleanup(task, console, argv, at):
     console.at_cancel(argv)
     console.run_program(
-        ["sh", "-c", f"echo here > {at}; exec sleep 60"], cwd=Path(task.work), env={}
+        ["sh", "-c", f"echo here > {at}; exec sleep 600"], cwd=Path(task.work), env={}
     )
     return Outcome(state="succeeded")
 

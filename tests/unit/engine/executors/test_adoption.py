@@ -73,7 +73,7 @@ def test_an_adopted_attempt_can_be_canceled(bench, fifo, gate):
     task, pid = waiting(bench, fifo, gate)
     successor(bench)
     bench.executor.adopt(task)
-    bench.cancel("one", grace_s=5)
+    bench.cancel("one", grace_s=60)
     assert bench.recorder.outcome("one").state == "canceled"
     assert processes.started_ticks(pid) is None
 

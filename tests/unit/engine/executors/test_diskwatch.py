@@ -5,6 +5,7 @@ import re
 import time
 
 import pytest
+from tests.contract.live import until
 
 from galley.core.runs.plan import Limits
 from galley.engine.executors.local import diskwatch
@@ -17,15 +18,25 @@ NOTHING = Mark(0.0, {})
 
 
 @pytest.fixture(autouse=True)
-def _often(monkeypatch):
+def looks(monkeypatch):
+    """Lets watches look often; which watch has looked, once for each look."""
     monkeypatch.setattr(diskwatch, "LOOK_S", 0.1)
     monkeypatch.setattr(diskwatch, "_REST", 1)
+    done, look = [], DiskWatch.look
+
+    def noted(watch):
+        look(watch)
+        done.append(watch)
+
+    monkeypatch.setattr(DiskWatch, "look", noted)
+    return done
 
 
-def watched(bench):
-    """Wait until the watch has looked a few times."""
-    time.sleep(0.6)
-    assert bench.executor._supervisors[0]._disk._thread.is_alive()
+def watched(bench, looks):
+    """Wait until the watch has looked a few times at what has been at work for long enough."""
+    time.sleep(0.1)
+    before, watch = len(looks), bench.executor._supervisors[0]._disk
+    until(lambda: looks[before:].count(watch) > 3, what="four looks")
 
 
 def test_many_files_of_programs_are_limited_together(make_bench):
@@ -48,7 +59,7 @@ def test_a_step_that_cannot_be_interrupted_is_killed(make_bench, place, tmp_path
     assert "over its limit of 4 MB" in outcome.reason
 
 
-def test_what_earlier_steps_wrote_is_not_counted(make_bench, tmp_path):
+def test_what_earlier_steps_wrote_is_not_counted(make_bench, looks, tmp_path):
     bench = make_bench().start()
     go = tmp_path / "go"
     go.touch()
@@ -58,12 +69,12 @@ def test_what_earlier_steps_wrote_is_not_counted(make_bench, tmp_path):
     body = {"place": "work", "files": 2, "until": str(go)}
     bench.executor.submit(bench.task("late", "fill", body=body, limits=Limits(disk_mb=4)))
     bench.recorder.until(("started",), "late")
-    watched(bench)
+    watched(bench, looks)
     go.touch()
     assert bench.recorder.outcome("late").state == "succeeded"
 
 
-def test_a_step_may_move_and_append_to_what_earlier_ones_wrote(make_bench, tmp_path):
+def test_a_step_may_move_and_append_to_what_earlier_ones_wrote(make_bench, looks, tmp_path):
     bench = make_bench().start()
     go = tmp_path / "go"
     go.touch()
@@ -80,9 +91,8 @@ def test_a_step_may_move_and_append_to_what_earlier_ones_wrote(make_bench, tmp_p
     body = {"argv": ["sh", "-c", script]}
     bench.executor.submit(bench.task("late", "program", body=body, limits=Limits(disk_mb=4)))
     bench.recorder.until(("started",), "late")
-    while not (tmp_path / "moved").exists():
-        time.sleep(0.05)  # more than a tick of the kernel's
-    watched(bench)
+    until((tmp_path / "moved").exists, what="what it moved")
+    watched(bench, looks)
     assert "finished" not in bench.recorder.kinds("late")
     go.touch()  # what it writes itself is still counted
     assert "over its limit of 4 MB" in bench.recorder.outcome("late").reason
@@ -136,7 +146,9 @@ def test_what_a_fast_step_writes_at_once_is_its_own(make_bench, monkeypatch):
     monkeypatch.setattr(diskwatch, "mark_of", slow_mark)
     bench = make_bench().start()
     work = bench.folder / "work"
-    script = f"cd {work}; for i in 1 2 3 4 5 6; do head -c 1000000 /dev/urandom > $i; done; sleep 9"
+    script = (
+        f"cd {work}; for i in 1 2 3 4 5 6; do head -c 1000000 /dev/urandom > $i; done; sleep 600"
+    )
     outcome = bench.run("program", body={"argv": ["sh", "-c", script]}, limits=Limits(disk_mb=4))
     assert "over its limit of 4 MB" in outcome.reason
 
@@ -178,7 +190,7 @@ def test_attempts_that_begin_together_share_a_mark(bench, tmp_path, monkeypatch)
     watch.close()
 
 
-def test_steps_of_a_run_may_write_together_what_their_limits_allow(make_bench, tmp_path):
+def test_steps_of_a_run_may_write_together_what_their_limits_allow(make_bench, looks, tmp_path):
     bench = make_bench().start()
     go, never = tmp_path / "go", tmp_path / "never"
     idle = {"place": "work", "files": 1, "until": str(go)}
@@ -187,7 +199,7 @@ def test_steps_of_a_run_may_write_together_what_their_limits_allow(make_bench, t
     busy = {"place": "work", "files": 8, "until": str(go)}
     bench.executor.submit(bench.task("busy", "fill", body=busy, limits=Limits(disk_mb=10)))
     bench.recorder.until(("started",), "busy")
-    watched(bench)
+    watched(bench, looks)
     go.touch()
     assert bench.recorder.outcome("busy").state == "succeeded"
     assert bench.recorder.outcome("idle").state == "succeeded"

@@ -65,7 +65,7 @@ def test_orphans_end_with_the_program(walled):
     script = "setsid sleep 600 & (setsid sleep 600 &) ; echo started"
     outcome = walled.run("program", body={"argv": ["sh", "-c", script]})
     assert outcome.state == "succeeded"
-    assert walled.recorder.outcome("one").usage["wall_s"] < 60
+    assert walled.recorder.outcome("one").usage["wall_s"] < 300
 
 
 def test_the_log_is_cut_and_the_program_goes_on(make_bench):
@@ -118,7 +118,7 @@ def test_a_file_of_a_program_is_limited(walled):
 
 
 @pytest.mark.parametrize(
-    "bomb", ["b() { b | b & }; b; sleep 60", "while true; do setsid sleep 60 & done"]
+    "bomb", ["b() { b | b & }; b; sleep 600", "while true; do setsid sleep 600 & done"]
 )
 def test_a_fork_bomb_is_bounded(walled, bomb):
     body = {"argv": ["bash", "-c", bomb]}

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
-from tests.contract.live import until
+from tests.contract.live import PATIENCE_S, until
 
 from galley.core.runs.plan import Limits
 from galley.engine.executors.local import claims, processes, strays
@@ -55,7 +55,7 @@ def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Left]:
     yield start
     for process in made:
         processes.kill_tree(process.pid)
-        process.wait(10)
+        process.wait(PATIENCE_S)
         if process.stdout is not None:
             process.stdout.close()
 
@@ -82,7 +82,7 @@ def test_one_that_claims_its_attempt_in_the_last_moment_goes_on(tmp_path: Path, 
     assert strays.end_strays(str(tmp_path), -1, held) == 0
     assert states[2] == psutil.STATUS_STOPPED
     assert states[:2] != [psutil.STATUS_STOPPED] * 2
-    assert psutil.Process(mark.pid).status() != psutil.STATUS_STOPPED
+    until(lambda: psutil.Process(mark.pid).status() != psutil.STATUS_STOPPED, what="its going on")
 
 
 def test_a_fork_that_is_not_its_program_yet_belongs_to_its_step(tmp_path: Path, left: Left) -> None:
@@ -90,7 +90,7 @@ def test_a_fork_that_is_not_its_program_yet_belongs_to_its_step(tmp_path: Path, 
     claims.claim(place, 0, mark)
     (fork,) = psutil.Process(mark.pid).children()
     assert strays.end_strays(str(tmp_path), -1, lambda: [place]) == 0
-    assert fork.status() != psutil.STATUS_STOPPED
+    until(lambda: fork.status() != psutil.STATUS_STOPPED, what="its going on")
     assert fork.is_running()
     assert processes.alive(mark)
 
