@@ -15,9 +15,9 @@ from urllib.parse import urlencode, urlsplit
 
 import httpx2
 import psutil
-from tests.contract.live import PASSWORD, until
+from tests.contract.live import PASSWORD, PATIENCE_S, until
 
-WAIT_S = 60
+WAIT_S = PATIENCE_S
 _SPARE_FILES = 64  # SQLite keeps what it may not close while others use the file
 
 
@@ -87,7 +87,7 @@ def sign_in(base: str, email: str) -> str:
     """The Cookie header of a browser that has signed in."""
     form = urlencode({"email": email, "password": PASSWORD})
     headers = {"Origin": base, "Content-Type": "application/x-www-form-urlencoded"}
-    with httpx2.Client(base_url=base, trust_env=False) as client:
+    with httpx2.Client(base_url=base, trust_env=False, timeout=WAIT_S) as client:
         got = client.post("/sign-in", content=form, headers=headers)
     assert got.status_code == 303, got.text
     return "; ".join(f"{name}={value}" for name, value in got.cookies.items())

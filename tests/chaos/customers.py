@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from click.testing import CliRunner, Result
 from tests.chaos import witness
 from tests.chaos.test_kills import FINAL, Stage
-from tests.contract.live import Answer, Api, until
+from tests.contract.live import PATIENCE_S, Answer, Api, until
 
 from galley.cli.maintenance import doctor
 from galley.core.events.audit import digest_of
@@ -146,14 +146,14 @@ class Customers:
         """Let everybody end with what they are about: what they want must be taken by then."""
         self._leaving.set()
         for thread in self._threads:
-            thread.join(90)
+            thread.join(PATIENCE_S)
             assert not thread.is_alive(), f"a write was never taken; {self.told()}"
 
     def count(self, *statuses: int) -> int:
         """How many writes were refused with one of these statuses."""
         return sum(n for (_, status), n in list(self.refused.items()) if status in statuses)
 
-    def until_refused(self, *statuses: int, reads: int = 3, seconds: float = 60) -> None:
+    def until_refused(self, *statuses: int, reads: int = 3) -> None:
         """Wait until some more writes were refused so, and some more reads were answered."""
         before, seen = self.count(*statuses), self.read[200]
         until(
@@ -161,17 +161,15 @@ class Customers:
                 self.wrong
                 or (self.count(*statuses) > before + 2 and self.read[200] >= seen + reads)
             ),
-            seconds=seconds,
             what=f"writes refused with {statuses} and {reads} reads that go on",
         )
         assert not self.wrong, self.told()
 
-    def until_taken(self, *, seconds: float = 30) -> None:
+    def until_taken(self) -> None:
         """Wait until a new order and a new edit were acknowledged."""
         orders, edits = len(self.orders), len(self.edits)
         until(
             lambda: self.wrong or (len(self.orders) > orders and len(self.edits) > edits),
-            seconds=seconds,
             what="an order and an edit that are taken",
         )
         assert not self.wrong, self.told()

@@ -25,7 +25,7 @@ from galley.core.events.audit import digest_of
 from galley.core.runs import models
 
 BACKUPS = 50 if LONG else 2
-pytestmark = pytest.mark.timeout(3600 if LONG else 300)
+pytestmark = pytest.mark.timeout(7200 if LONG else 1800)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -19,7 +19,7 @@ from tests.contract.live import until
 
 ROUNDS = 15 if LONG else 3
 WAL, GIT, ALL = "galley.db-wal", "/git/", ""
-pytestmark = pytest.mark.timeout(3600 if LONG else 300)
+pytestmark = pytest.mark.timeout(7200 if LONG else 1800)
 
 
 class Fault:
@@ -89,7 +89,7 @@ def test_what_cannot_be_made_durable_is_not_acknowledged(stage: Stage, tmp_path:
             until(lambda live=live: is_ready(live), what="readiness")
         crowd.leave()
         assert set(crowd.read) == {200}, crowd.told()
-        until(lambda: stage.open_runs() == 0, seconds=120, what="the end of every run")
+        until(lambda: stage.open_runs() == 0, what="the end of every run")
         customers.check_kept(crowd)
         customers.check_ends(crowd)
         check_reasons(stage)

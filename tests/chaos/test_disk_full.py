@@ -18,14 +18,14 @@ from tests.chaos import customers
 from tests.chaos.customers import LONG, Customers
 from tests.chaos.smalldisk import SmallDisk, small_disk
 from tests.chaos.test_kills import SEED, Stage
-from tests.contract.live import Api, Live, until
+from tests.contract.live import PATIENCE_S, Api, Live, until
 
 from galley.core.runs import models
 from galley.kit.ids import uuid_of
 
 ROUNDS = 20 if LONG else 3
 CLEAR = re.compile(r"disk|no space|input/output", re.IGNORECASE)
-pytestmark = pytest.mark.timeout(3600 if LONG else 300)
+pytestmark = pytest.mark.timeout(7200 if LONG else 1800)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -38,7 +38,7 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path):
 
 
 def is_ready(live: Live) -> bool:
-    connection = HTTPConnection(live.base.removeprefix("http://"), timeout=30)
+    connection = HTTPConnection(live.base.removeprefix("http://"), timeout=PATIENCE_S)
     with closing(connection):
         connection.request("GET", "/readyz")
         return connection.getresponse().status == 200
@@ -64,7 +64,7 @@ def test_a_disk_that_is_full_now_and_then_loses_nothing(stage: Stage) -> None:
             until(lambda: is_ready(live), what="readiness")
         crowd.leave()
         assert set(crowd.read) == {200}, crowd.told()
-        until(lambda: stage.open_runs() == 0, seconds=120, what="the end of every run")
+        until(lambda: stage.open_runs() == 0, what="the end of every run")
         customers.check_kept(crowd)
         customers.check_ends(crowd)
         check_reasons(stage)

@@ -28,7 +28,7 @@ from galley.core.runs import models
 IS_LONG = os.environ.get("GALLEY_CHAOS_LONG") == "1"
 KEYS = 2000 if IS_LONG else 200
 SEED = int(os.environ.get("GALLEY_CHAOS_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
-pytestmark = pytest.mark.timeout(max(300, KEYS))
+pytestmark = pytest.mark.timeout(max(1800, KEYS * 2))
 SHARED = ("git", "logs", "attempts", "work", "trees", "environments", "files", "blobs")
 WHOLE, CUT_AFTER_SENDING, CUT_AT_ANSWER = "whole", "cut after sending", "cut at the answer"
 FATES = (WHOLE, CUT_AFTER_SENDING, CUT_AT_ANSWER)

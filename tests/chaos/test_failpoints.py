@@ -20,12 +20,12 @@ from aiosmtpd.controller import Controller
 from tests.chaos import witness
 from tests.chaos.test_kills import USER, Stage
 from tests.chaos.test_workers import worker
-from tests.contract.live import PASSWORD, Api, until
+from tests.contract.live import PASSWORD, PATIENCE_S, Api, until
 
 from galley.core.runs import models
 from galley.storage.blobs import LocalBlobs
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 
 IN_STEPS = (
     "shim.forked",
@@ -251,7 +251,7 @@ def finish(stage: Scene) -> None:
     """A fresh server ends what was begun."""
     with stage.up() as (live, api):
         stage.act(api)
-        until(stage.is_done, seconds=120, what="the end of everything")
+        until(stage.is_done, what="the end of everything")
         stage.check_results(live.base)
     stage.check_all()
 
@@ -280,7 +280,7 @@ def test_killed_there_nothing_is_lost_or_done_twice(
             until(lambda: mark.exists() or stage.is_done(), what="the kill")
             assert mark.exists(), f"nothing passes by {name}"
             if name in IN_SERVER:
-                assert live.process.wait(20) == 137
+                assert live.process.wait(PATIENCE_S) == 137
         finish(stage)
 
 
@@ -305,7 +305,7 @@ def test_killed_there_servers_and_workers_go_on(
                 until(lambda: mark.exists() or stage.is_done(), what="the kill")
                 assert mark.exists(), f"nothing passes by {name}"
                 killed = live.process if who == "server" else process
-                assert killed.wait(20) == 137
+                assert killed.wait(PATIENCE_S) == 137
         assert mark.exists()
         if who == "start":
             finish(stage)

@@ -11,11 +11,11 @@ import psutil
 import pytest
 import sqlalchemy as sa
 from tests.chaos.test_kills import Stage
-from tests.contract.live import GALLEY, until
+from tests.contract.live import GALLEY, PATIENCE_S, until
 
 from galley.core.runs import models
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def worker(stage: Stage, name: str, **more: str) -> Iterator[subprocess.Popen[st
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        process.wait(PATIENCE_S)
         if process.stdout is not None:
             process.stdout.close()
 
@@ -54,13 +54,13 @@ def test_what_is_deleted_ends_on_the_worker_too(tmp_path: Path, postgres_url: st
     stage = Stage(tmp_path, postgres_url)
     stage.environment["GALLEY_SLOTS"] = "1"
     with stage.up() as (_, api), worker(stage, "w1"):
-        stage.load_recipe(api, step_s=100)
+        stage.load_recipe(api, step_s=900)
         for _ in range(4):
             stage.order(api)
         pids = until(lambda: len(found := on_worker(stage, "w1")) >= 2 and found, what="its steps")
+        gone = [psutil.Process(pid) for pid in pids.values()]
         api.good("DELETE", "/v2/order/deleteall/master")
-        gone = [psutil.Process(pid) for pid in pids.values() if psutil.pid_exists(pid)]
-        _, left = psutil.wait_procs(gone, 20)
+        _, left = psutil.wait_procs(gone, PATIENCE_S)
         assert not left
         assert stage.rows(sa.select(models.attempts.c.id)) == []
     stage.database.close()
@@ -72,7 +72,7 @@ def test_a_worker_that_stood_still_ends_what_others_do_now(
     stage = Stage(tmp_path, postgres_url)
     stage.environment["GALLEY_SLOTS"] = "8"
     with stage.up() as (_, api), worker(stage, "w1") as process:
-        stage.load_recipe(api, step_s=100)
+        stage.load_recipe(api, step_s=900)
         for _ in range(4):
             stage.order(api)
         pids = until(lambda: on_worker(stage, "w1"), what="its steps")
@@ -82,7 +82,7 @@ def test_a_worker_that_stood_still_ends_what_others_do_now(
         until(lambda: len(stage.rows(lost)) == len(pids), what="the loss of its steps")
         shims = [psutil.Process(pid) for pid in pids.values()]
         process.send_signal(signal.SIGCONT)
-        _, left = psutil.wait_procs(shims, 20)
+        _, left = psutil.wait_procs(shims, PATIENCE_S)
         assert not left
         api.good("DELETE", "/v2/order/deleteall/master")
         until(lambda: not stage.living(), what="the end of the rest")
@@ -95,7 +95,7 @@ def test_a_worker_that_comes_back_ends_what_its_dead_self_left(
     stage = Stage(tmp_path, postgres_url)
     stage.environment["GALLEY_SLOTS"] = "1"
     with stage.up() as (_, api):
-        stage.load_recipe(api, step_s=100)
+        stage.load_recipe(api, step_s=900)
         with worker(stage, "w1") as process:
             for _ in range(4):
                 stage.order(api)
@@ -103,12 +103,12 @@ def test_a_worker_that_comes_back_ends_what_its_dead_self_left(
                 lambda: len(found := on_worker(stage, "w1")) >= 2 and found, what="its steps"
             )
             process.kill()
-            process.wait(10)
+            process.wait(PATIENCE_S)
         shims = [psutil.Process(pid) for pid in pids.values()]
         api.good("DELETE", "/v2/order/deleteall/master")
         assert all(shim.is_running() for shim in shims)
         with worker(stage, "w1"):
-            _, left = psutil.wait_procs(shims, 20)
+            _, left = psutil.wait_procs(shims, PATIENCE_S)
             assert not left
     stage.database.close()
 
@@ -117,16 +117,16 @@ def test_a_worker_takes_its_share_and_may_be_killed(tmp_path: Path, postgres_url
     stage = Stage(tmp_path, postgres_url)
     stage.environment["GALLEY_SLOTS"] = "1"
     with stage.up() as (_, api):
-        stage.load_recipe(api, step_s=1)
+        stage.load_recipe(api, step_s=2)
         with worker(stage, "w1") as process:
             for _ in range(4):
                 stage.order(api)
             until(lambda: "w1" in workers_of(stage), what="work for the worker")
             until(lambda: len(stage.living()) >= 3, what="living steps")
             process.kill()
-            process.wait(10)
+            process.wait(PATIENCE_S)
         with worker(stage, "w1"):
-            until(lambda: stage.open_runs() == 0, seconds=300, what="the end of every run")
+            until(lambda: stage.open_runs() == 0, what="the end of every run")
     stage.check()
     a = models.attempts.c
     done = stage.rows(sa.select(a.id).where(a.worker == "w1", a.state == "succeeded"))

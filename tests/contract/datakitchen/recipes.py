@@ -61,12 +61,12 @@ NODES = {
     "first": _noop(),
     "gate": _noop(GATE),
     "last": _noop(),
-    "slow": _noop({"sleep": 60}),
+    "slow": _noop({"sleep": 600}),
 }
 
 
 def demo_files() -> dict[str, str]:
-    """Path -> text: three quick nodes with a gate, a schedule, and a node that sleeps a minute."""
+    """Path -> text: three quick nodes with a gate, a schedule, and a node that sleeps."""
     files = {
         "description.json": _text({"description": "for tests"}),
         "variables.json": _text({"variable-list": {"amount": "12", "floor": 10, "region": "eu"}}),
