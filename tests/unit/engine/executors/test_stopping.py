@@ -124,10 +124,10 @@ def test_stubborn_programs_and_their_orphans_are_killed(walled):
     walled.executor.submit(walled.task("one", "python", body={"code": STUBBORN}))
     wait_for(work / "fifo")
     assert len(marked(walled.file("one", ""))) >= 3
+    until(lambda: "O stubborn" in walled.log(), seconds=30, what="its first words in the log")
     walled.cancel("one", grace_s=1.5)
     assert walled.recorder.outcome("one").state == "canceled"
     until(lambda: marked(walled.file("one", "")) == [], seconds=30, what="the end of its programs")
-    assert "O stubborn" in walled.log()
 
 
 def test_killing_the_shim_kills_its_programs(walled):
