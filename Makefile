@@ -54,7 +54,7 @@ test: dev system check ## everything CI runs
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not slow"
 
 full: dev system check ## test, and the long chaos, fuzz, simulator and client matrices
-	GALLEY_FUZZ_CALLS=50000 GALLEY_CHAOS_KILLS=200 GALLEY_CHAOS_LONG=1 GALLEY_SIM_SEEDS=5000 $(BIN)/pytest -n $(WORKERS) --dist loadgroup --timeout 5400
+	GALLEY_FUZZ_CALLS=50000 GALLEY_CHAOS_KILLS=200 GALLEY_CHAOS_LONG=1 GALLEY_SIM_SEEDS=100000 $(BIN)/pytest -n $(WORKERS) --dist loadgroup --timeout 5400
 
 chaos: dev ## kill the server again and again under load (KILLS=500, SEED=...)
 	GALLEY_CHAOS_KILLS=$(or $(KILLS),500) GALLEY_CHAOS_LONG=1 $(if $(SEED),GALLEY_CHAOS_SEED=$(SEED)) $(BIN)/pytest tests/chaos tests/migration -p no:randomly --timeout 5400 -q

@@ -16,8 +16,18 @@ from galley.core.runs.states import (
     RunState,
     StepState,
 )
+from galley.core.runs.task import Outcome
+from galley.core.runs.transitions import MAX_LOSSES, MAX_UNSTARTED
 from galley.storage.db import Database
 
+_ALL = {
+    table.name: sa.select(table).order_by(*table.primary_key)
+    for table in (
+        models.orders, models.runs, models.plans, models.schedule_fires, models.steps,
+        models.attempts, models.events,
+    )
+}  # fmt: skip
+_decode = msgspec.json.Decoder(Plan).decode
 _RAN = {StepState.SUCCEEDED, StepState.FAILED, StepState.CANCELED}
 
 
@@ -25,11 +35,12 @@ class History:
     """All rows of one simulation, by run."""
 
     def __init__(self, database: Database) -> None:
-        with database.reading() as session:
+        with database.connection() as connection:
 
             def rows(table: sa.Table) -> list[Any]:
-                query = sa.select(table).order_by(*table.primary_key)
-                return [dict(row) for row in session.execute(query).mappings()]
+                found = connection.execute(_ALL[table.name])
+                names = tuple(found.keys())
+                return [dict(zip(names, row, strict=True)) for row in found]
 
             self.orders = {row["id"]: row for row in rows(models.orders)}
             self.runs = {row["id"]: row for row in rows(models.runs)}
@@ -38,10 +49,19 @@ class History:
             self.steps = _by_run(rows(models.steps))
             self.attempts = _by_run(rows(models.attempts))
             self.events = _by_run(rows(models.events))
-        self.plans = {
-            run: msgspec.json.decode(bodies[row["plan_id"]], type=Plan)
-            for run, row in self.runs.items()
+        plans = {key: _decode(body) for key, body in bodies.items()}
+        self.plans = {run: plans[row["plan_id"]] for run, row in self.runs.items()}
+        self.planned = {
+            (run, step.key): step for run, plan in self.plans.items() for step in plan.steps
         }
+        """What (run, step) was planned to be."""
+        self.reused = {
+            row["id"]
+            for found in self.attempts.values()
+            for row in found
+            if row["reused_from"] is not None or row["started_at"] is None
+        }
+        """The attempts that never ran, or took over what another one achieved."""
 
 
 def _by_run(rows: list[Any]) -> dict[int, list[Any]]:
@@ -51,12 +71,21 @@ def _by_run(rows: list[Any]) -> dict[int, list[Any]]:
     return found
 
 
-def check(database: Database, story: list[tuple[str, int, str, int]]) -> History:
-    """Judge everything that is left; gives it back for further questions."""
+def check(
+    database: Database, story: list[tuple[str, int, str, int]], told: dict[int, Outcome | None]
+) -> History:
+    """Judge everything that is left; gives it back for further questions.
+
+    `told` has what each attempt that began would say at its end.
+    """
     history = History(database)
+    of_run = defaultdict(list)
+    for entry in story:
+        of_run[entry[1]].append(entry)
     for run in history.runs.values():
         _check_run(history, run)
-        _check_story(history, run, [entry for entry in story if entry[1] == run["id"]])
+        _check_retries(history, run, told)
+        _check_story(history, run, of_run[run["id"]])
     _check_lanes(history)
     ledger = Ledger()
     with database.connection() as connection:
@@ -81,7 +110,7 @@ def _check_run(history: History, run: Any) -> None:
     failed = [
         key
         for key, step in steps.items()
-        if step["state"] == StepState.FAILED and not _plan_of(history, run_id, key).allow_failure
+        if step["state"] == StepState.FAILED and not history.planned[run_id, key].allow_failure
     ]
     if run["state"] == RunState.SUCCEEDED:
         assert not failed
@@ -93,10 +122,6 @@ def _check_run(history: History, run: Any) -> None:
         assert run["cancel_reason"]
 
 
-def _plan_of(history: History, run_id: int, key: str) -> Any:
-    return next(step for step in history.plans[run_id].steps if step.key == key)
-
-
 def _check_attempts(history: History, run_id: int, step: Any) -> None:
     """At most one attempt succeeded, the last one; none is left open; none is too many."""
     mine = [row for row in history.attempts[run_id] if row["step_id"] == step["id"]]
@@ -106,15 +131,39 @@ def _check_attempts(history: History, run_id: int, step: Any) -> None:
     assert states[-1] == step["state"], f"run {run_id} {step['key']}: {states} {step['state']}"
     between = {AttemptState.FAILED, AttemptState.LOST, AttemptState.UNREACHED}
     assert set(states[:-1]) <= between, f"run {run_id} {step['key']}: {states}"
-    retry = _plan_of(history, run_id, step["key"]).retry
-    assert states.count(AttemptState.FAILED) <= retry.attempts + 1
+    retry = history.planned[run_id, step["key"]].retry
+    most = {
+        AttemptState.FAILED: retry.attempts,
+        AttemptState.LOST: MAX_LOSSES,
+        AttemptState.UNREACHED: MAX_UNSTARTED + 1,
+    }
+    for state, bound in most.items():
+        assert states.count(state) <= bound, f"run {run_id} {step['key']}: {states}"
+
+
+def _check_retries(history: History, run: Any, told: dict[int, Outcome | None]) -> None:
+    """A step whose failure ended a run, or no run, had every attempt that its plan grants."""
+    if run["cancel_reason"] is not None:
+        return
+    failed = [step for step in history.steps[run["id"]] if step["state"] == StepState.FAILED]
+    plans = {step["key"]: history.planned[run["id"], step["key"]] for step in failed}
+    fatal = [step for step in failed if not plans[step["key"]].allow_failure]
+    if len(fatal) > 1:
+        return  # one of them ended the run, and the others got no more attempts
+    for step in fatal or failed:
+        last = told.get(step["attempt_id"])
+        if last is not None and last.state == "failed" and last.retryable:
+            mine = [row for row in history.attempts[run["id"]] if row["step_id"] == step["id"]]
+            tried = sum(row["state"] == AttemptState.FAILED for row in mine)
+            granted = plans[step["key"]].retry.attempts
+            assert tried == granted, f"run {run['id']}: {step['key']} {tried} of {granted} times"
 
 
 def _check_choices(history: History, run_id: int, steps: dict[str, Any]) -> None:
     """In a run that succeeded, exactly those steps ran that a taken edge leads to."""
     left_out = _left_out(history, run_id)
     for planned in history.plans[run_id].steps:
-        if planned.key in left_out or _was_reused(history, run_id, steps[planned.key]):
+        if planned.key in left_out or _was_reused(history, steps[planned.key]):
             continue  # what an earlier run achieved stays, whatever the new plan would choose
         taken = not planned.needs
         for need in planned.needs:
@@ -152,23 +201,19 @@ def _check_story(history: History, run: Any, story: list[tuple[str, int, str, in
         assert key not in alive, f"run {run_id}: {key} runs twice at once"
         assert key not in over, f"run {run_id}: {key} ran again after its end"
         alive[key] = attempt
-        for need in _plan_of(history, run_id, key).needs:
+        for need in history.planned[run_id, key].needs:
             before = steps[need.step]
-            if before["state"] in _RAN and not _was_reused(history, run_id, before):
+            if before["state"] in _RAN and not _was_reused(history, before):
                 assert need.step in over or _never_began(history, run_id, before, story), (
                     f"run {run_id}: {key} began before {need.step} had ended"
                 )
     for key, step in steps.items():
-        if step["state"] == StepState.SUCCEEDED and not _was_reused(history, run_id, step):
+        if step["state"] == StepState.SUCCEEDED and not _was_reused(history, step):
             assert began[step["attempt_id"]] == 1, f"run {run_id}: {key} succeeded unseen"
 
 
-def _was_reused(history: History, run_id: int, step: Any) -> bool:
-    return any(
-        row["reused_from"] is not None or row["started_at"] is None
-        for row in history.attempts[run_id]
-        if row["id"] == step["attempt_id"]
-    )
+def _was_reused(history: History, step: Any) -> bool:
+    return step["attempt_id"] in history.reused
 
 
 def _never_began(
