@@ -76,10 +76,13 @@ class GuardedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came; the first ones after an answer begin the next request's headers."""
-        if self._deadline is None and self.is_idle:
-            self._expect_headers()
+        """Bytes came; whatever they leave unfinished has its time from now on.
+
+        Mostly they are a whole request, for which no clock need be set.
+        """
         super().data_received(data)
+        if self._deadline is None and self.is_idle and not self.transport.is_closing():
+            self._expect_headers()
 
     def on_message_begin(self) -> None:
         """A request begins."""
