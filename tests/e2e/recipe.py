@@ -11,7 +11,7 @@ import time
 print("the gate is shut")
 print(evil)
 LOGGER.warning("a warning from the script")
-deadline = time.monotonic() + 60
+deadline = time.monotonic() + 600
 while not os.path.exists(gate):
     if time.monotonic() > deadline:
         raise RuntimeError("nobody opened the gate")

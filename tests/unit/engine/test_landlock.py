@@ -104,9 +104,9 @@ def test_it_costs_little() -> None:
     wall = landlock.ReadOnly(compilechild._pythons_own())
     reading, writing = os.pipe()
     if os.fork() == 0:
-        begun = time.perf_counter()
+        begun = time.process_time()
         wall.put_up()
-        os.write(writing, str(time.perf_counter() - begun).encode())
+        os.write(writing, str(time.process_time() - begun).encode())
         os._exit(0)
     os.wait()
     assert float(os.read(reading, 100)) < 0.01

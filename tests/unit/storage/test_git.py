@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from galley.storage import gitrepository
 from galley.storage.git import (
     BranchExists,
     BranchMoved,
@@ -200,7 +201,10 @@ def test_a_branch_moves_at_once_or_not_at_all(repository: Repository) -> None:
     assert repository.tip("master") == made
 
 
-def test_parallel_commits_are_all_kept(repository: Repository) -> None:
+def test_parallel_commits_are_all_kept(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gitrepository, "_COMMIT_S", 240.0)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: save(repository, {f"f{n}": b"%d" % n}), range(24)))
     tip = repository.tip("master")

@@ -82,9 +82,9 @@ def test_the_end_of_a_huge_log_costs_no_more_than_that_of_a_small_one(tmp_path: 
         file.seek(0, 2)
         file.write(b"\n" + tail)
     tracemalloc.start()
-    begun = time.perf_counter()
+    begun = time.process_time()
     found = texts_of(tmp_path, run_of(None), 1000)
-    took_s = time.perf_counter() - begun
+    took_s = time.process_time() - begun
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert found[-1] == "line 1999"
