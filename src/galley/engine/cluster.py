@@ -6,6 +6,7 @@ it quick; a look around every two seconds makes it sure.
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -21,6 +22,7 @@ from galley.core.errors import GalleyError, Unavailable
 from galley.core.runs import inbox, leadership
 from galley.core.runs import messages as msg
 from galley.core.runs.turn import Turn
+from galley.engine.notices import Bell, Listener
 from galley.engine.writer import MAX_BATCH, Acts, Letter, Writer
 from galley.kit.clock import Clock
 from galley.kit.failpoints import failpoint
@@ -29,6 +31,11 @@ from galley.storage.db import Database
 LEASE_S = 10.0
 BEAT_S = 2.0
 WORK = "galley_work"
+VACANT = "galley_vacant"
+WORKERS = "galley_workers"
+_FOR_LEADER = frozenset({inbox.CHANNEL, inbox.REPLIES, WORKERS})
+_FOR_OTHERS = frozenset({inbox.REPLIES, inbox.TOUCHED, WORK, VACANT})
+"""A leader hears nothing of what it says itself: it would wake at each of its own commits."""
 _GAP_S = LEASE_S - 2 * BEAT_S
 """If this server heard nothing for so long, workers may have been as deaf: none is dead yet."""
 _REPORTS = (msg.Started, msg.Finished, msg.Lost)
@@ -69,6 +76,7 @@ class Cluster:
         self._lock = threading.Lock()
         self._beating = threading.Lock()
         self._stopping = threading.Event()
+        self._bell = Bell()
         self._beat_at = clock.monotonic()
         self._patient_until = self._beat_at
         self._seen: Future[Any] | None = None
@@ -105,6 +113,7 @@ class Cluster:
     def stop(self) -> None:
         """Leave in good order: what is queued is committed, and another server may lead at once."""
         self._stopping.set()
+        self._bell.ring()
         if self._thread.is_alive():
             self._thread.join(BEAT_S + 5)
         self._send_reports()
@@ -116,6 +125,7 @@ class Cluster:
         try:
             with self._database.connection() as connection:
                 leadership.release(connection, self.holder, self._epoch or 0)
+                connection.exec_driver_sql(f"notify {VACANT}")
         except SQLAlchemyError as error:
             log.warning("lease_not_released", error=str(error))
 
@@ -166,7 +176,9 @@ class Cluster:
             self._answer(connection, replies)
             failpoint("inbox.answered")
         inbox.announce(connection, sorted(turn.touched))
-        if turn.starts or turn.kills:
+        workers = {step.attempt.worker for _, step in turn.starts}
+        workers.update(worker for _, worker in turn.kills)
+        if workers - {self.holder}:  # the worker in this process is told directly
             connection.exec_driver_sql(f"notify {WORK}")
 
     def refuse(self, connection: Connection, uid: str, refusal: Exception) -> None:
@@ -189,6 +201,7 @@ class Cluster:
         self._epoch = None
         with self._lock:
             self._fed.clear()
+        self._bell.ring()
         self._on_lead(False)
         for letter in letters:
             if letter.uid is None and not isinstance(letter.message, msg.Tick | msg.WorkersSeen):
@@ -275,9 +288,7 @@ class Cluster:
                 with psycopg.connect(
                     address.render_as_string(hide_password=False), autocommit=True
                 ) as connection:
-                    for channel in (inbox.CHANNEL, inbox.REPLIES, inbox.TOUCHED, WORK):
-                        connection.execute(f"listen {channel}")
-                    self._attend(connection)
+                    self._attend(Listener(connection, self._bell))
             except (psycopg.Error, SQLAlchemyError) as error:
                 log.warning("cluster_trouble", error=str(error))
                 self._stopping.wait(1.0)
@@ -285,21 +296,43 @@ class Cluster:
                 log.exception("cluster_trouble")
                 self._stopping.wait(1.0)
 
-    def _attend(self, connection: "psycopg.Connection[Any]") -> None:
+    def _attend(self, listener: Listener) -> None:
+        """Look around every two seconds; in between do what notices ask for, and no more."""
         while not self._stopping.is_set():
             self._beat()
-            for notice in connection.notifies(timeout=BEAT_S, stop_after=1):
-                self._heed(notice.channel, notice.payload)
+            until = time.monotonic() + BEAT_S
+            while not self._stopping.is_set() and (left := until - time.monotonic()) > 0:
+                if listener.tune(_FOR_LEADER if self.leads else _FOR_OTHERS):
+                    self._catch_up()
+                for channel, payload in listener.wait(left):
+                    self._heed(channel, payload)
+
+    def _catch_up(self) -> None:
+        """Do what notices asked for that were sent before anybody heard them here."""
+        if self.leads:
+            with self._beating:
+                self._feed()
+        else:
+            self.writer.tell_all()
+            self._wake_workers()
 
     def _heed(self, channel: str, payload: str) -> None:
         if channel == inbox.REPLIES:
             self._collect(payload)
+        elif channel == inbox.CHANNEL and self.leads:
+            with self._beating:
+                self._feed()
         elif channel == inbox.TOUCHED and not self.leads:
             for run_id in filter(None, payload.split(",")):
                 self.writer.tell(int(run_id))
         elif channel == WORK:
-            for waker in self._wakers:
-                waker()
+            self._wake_workers()
+        elif channel in {VACANT, WORKERS}:
+            self._beat()
+
+    def _wake_workers(self) -> None:
+        for waker in self._wakers:
+            waker()
 
     def _beat(self) -> None:
         """Lead if nobody does; while leading, renew the lease and look at inbox and workers."""
@@ -318,8 +351,6 @@ class Cluster:
             waiting = list(self._waiting)
         for uid in waiting:
             self._collect(uid)
-        for waker in self._wakers:
-            waker()
         self._beat_at = self._clock.monotonic()
 
     def _see_workers(self) -> None:

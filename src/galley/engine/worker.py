@@ -4,6 +4,7 @@ What a worker has to do stands in the ledger's rows, so a lost notice costs two 
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
@@ -13,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from galley.core.runs import leadership, loading, models
 from galley.core.runs.live import LiveRun, LiveStep
 from galley.core.runs.ports import Executor
-from galley.engine.cluster import BEAT_S, LEASE_S
+from galley.engine.cluster import BEAT_S, LEASE_S, WORKERS
 from galley.engine.twins import own_process, require_no_twin, twin_found
 from galley.engine.writer import Acts
 from galley.kit.failpoints import failpoint
@@ -55,6 +56,8 @@ class WorkerLoop:
         self._let_go: set[int] = set()
         self._wake = threading.Event()
         self._stopping = False
+        self._report_at = time.monotonic()
+        self._is_known = False
         self._thread = threading.Thread(target=self._serve, name="galley-worker", daemon=True)
 
     def start(self) -> None:
@@ -66,6 +69,8 @@ class WorkerLoop:
         gone = require_no_twin(self._database, self._name, self._process)
         if not self.report(instead_of=gone):
             raise twin_found(self._name)
+        with self._database.connection() as connection:
+            connection.exec_driver_sql(f"notify {WORKERS}")
         self._thread.start()
 
     def stop(self) -> None:
@@ -79,6 +84,7 @@ class WorkerLoop:
                 leadership.retire_worker(
                     connection, self._name, BACK_WITHIN_S, process=self._process
                 )
+                connection.exec_driver_sql(f"notify {WORKERS}")
         except SQLAlchemyError as error:
             log.warning("worker_not_retired", error=str(error))
 
@@ -175,11 +181,18 @@ class WorkerLoop:
     def _serve(self) -> None:
         while not self._stopping:
             try:
-                if self.report():
-                    self.look()
-                else:  # it stood still for long enough to be taken for dead, and was replaced
-                    log.error("name_taken", worker=self._name)
+                self._attend()
             except SQLAlchemyError as error:
                 log.warning("worker_trouble", error=str(error))
-            self._wake.wait(BEAT_S)
+            self._wake.wait(max(self._report_at - time.monotonic(), 0.0))
             self._wake.clear()
+
+    def _attend(self) -> None:
+        """Report when it is time to, and look for work unless another process has the name."""
+        if time.monotonic() >= self._report_at:
+            self._report_at = time.monotonic() + BEAT_S
+            self._is_known = self.report()
+            if not self._is_known:  # it stood still for long enough to be taken for dead
+                log.error("name_taken", worker=self._name)
+        if self._is_known:
+            self.look()

@@ -393,6 +393,13 @@ class Writer:
             return False
         return True
 
+    def tell_all(self) -> None:
+        """Have all listeners look, since changes may have gone unheard; those of all runs get 0."""
+        with self._listeners_lock:
+            watched = list(self._listeners)
+        for run_id in watched:
+            self.tell(run_id or 0)
+
     def tell(self, run_id: int) -> None:
         """Tell the listeners of a run that it changed."""
         with self._listeners_lock:

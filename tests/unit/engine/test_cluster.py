@@ -749,3 +749,55 @@ def test_a_process_that_reports_while_it_is_waited_for_is_a_twin(
     finally:
         ended.set()
         twin.join()
+
+
+def test_notices_do_without_a_look_around(
+    join: Callable[[str], Cluster], postgres_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages, answers, changes, work, workers and an empty chair: each is told at once."""
+    monkeypatch.setattr(clusters, "BEAT_S", 600.0)
+    first, second = join("a:1"), join("b:1")
+    woken = threading.Event()
+    second.on_work(woken.set)
+    until(lambda: heard_by(postgres_database) == 2, what="two that listen")
+    loop = worker_loop(postgres_database, Noted())
+    loop.start()
+    until(lambda: first.writer.ledger.dispatcher.knows("w1"), what="the worker seen")
+    woken.clear()
+    changed = threading.Event()
+    second.subscribe(None, lambda _run: changed.set())
+    assert second.call(submit()).run_id
+    assert changed.wait(60)
+    until(lambda: woken.is_set() or second.call(submit()) is None, what="work for the other")
+    loop.stop()
+    first.stop()
+    until(lambda: second.leads, what="the second in the first's place")
+
+
+def heard_by(database: Database) -> int:
+    """How many connections have begun to listen."""
+    query = "select count(*) from pg_stat_activity where query ilike 'listen %' and state = 'idle'"
+    with database.reading() as session:
+        return session.scalar(sa.text(query)) or 0
+
+
+def test_a_leader_is_not_woken_by_its_own_commits(
+    join: Callable[[str], Cluster], postgres_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "BEAT_S", 600.0)
+    first = join("a:1")
+    until(lambda: heard_by(postgres_database) == 1, what="one that listens")
+    looks: list[str] = []
+
+    @sa.event.listens_for(first._database.engine, "before_cursor_execute")
+    def _note(_c: object, _cursor: object, statement: str, *_more: object) -> None:
+        if "FROM inbox" in statement or "FROM lease" in statement:
+            looks.append(statement)
+
+    for n in range(1, 11):
+        first.call(submit())
+        until(ended(postgres_database, n), what="the end of the run")
+    with postgres_database.connection() as connection:  # heard after all of the above
+        inbox.put(connection, msg.Tick(), SystemClock().now())
+    until(lambda: unanswered(postgres_database) == 0, what="the answer")
+    assert 1 <= len(looks) <= 4  # the last message, and what may be left of beginning to listen
