@@ -1,7 +1,7 @@
 """The database under everything: SQLite or Postgres behind one small interface.
 
-Whatever differs between the two lives here. Sessions are short: `reading()` gives a snapshot,
-`writing()` a transaction that commits when its block ends (`BEGIN IMMEDIATE` on SQLite, so that
+Whatever differs between the two lives here. Sessions are short: `reading()` only reads,
+`writing()` is a transaction that commits when its block ends (`BEGIN IMMEDIATE` on SQLite, so that
 two read-then-write calls queue instead of failing).
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.engine import URL, Connection, Engine, ExecutionContext, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session, SessionTransaction
 from sqlalchemy.types import BigInteger, Integer, Text, TypeDecorator
@@ -118,11 +118,21 @@ class Database:
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = _sqlite(self.url) if self.is_sqlite else _postgres(self.url, pool_size)
+        self._writer = self.engine.execution_options(**{_WRITES: True})
+        # A transaction around reads would see no one moment on Postgres either (each statement has
+        # its own), would cost two round trips, and its rollback all prepared statements.
+        how = {} if self.is_sqlite else {"isolation_level": "AUTOCOMMIT"}
+        self._reader = self.engine.execution_options(**how)
+        event.listen(self._reader, "before_cursor_execute", _refuse_to_write)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session whose reads see one moment; nothing that it writes is kept."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        """A session that reads: on SQLite one moment, on Postgres one with each statement.
+
+        Raises:
+            RuntimeError: it was used to insert, update or delete.
+        """
+        with Session(self._reader, expire_on_commit=False, autoflush=False) as session:
             yield session
             session.expunge_all()  # a rollback would blank what was read, also for later use
             session.rollback()
@@ -130,7 +140,7 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A session that commits at the end of its block, or rolls back on an exception."""
-        with Session(self._writer(), expire_on_commit=False) as session, session.begin():
+        with Session(self._writer, expire_on_commit=False) as session, session.begin():
             yield session
             failpoint("session.before_commit")
         failpoint("session.after_commit")
@@ -138,15 +148,30 @@ class Database:
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """A plain connection in a writing transaction, for SQL without the ORM."""
-        with self._writer().begin() as connection:
+        with self._writer.begin() as connection:
             yield connection
 
     def close(self) -> None:
         """Let go of every pooled connection."""
         self.engine.dispose()
 
-    def _writer(self) -> Engine:
-        return self.engine.execution_options(**{_WRITES: True})
+
+def _postgres(url: URL, pool_size: int) -> Engine:
+    from galley.storage.postgres import make_engine  # of no use where there is SQLite only
+
+    return make_engine(url, pool_size)
+
+
+def _refuse_to_write(
+    _connection: Connection,
+    _cursor: Any,
+    _statement: str,
+    _parameters: Any,
+    context: ExecutionContext | None,
+    _many: bool,
+) -> None:
+    if getattr(context, "is_crud", False):
+        raise RuntimeError("a reading session writes nothing")
 
 
 def _sqlite(url: URL) -> Engine:
@@ -169,16 +194,6 @@ def _sqlite(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
-
-
-def _postgres(url: URL, pool_size: int) -> Engine:
-    return sa.create_engine(
-        url.set(drivername="postgresql+psycopg"),
-        pool_size=pool_size,
-        max_overflow=pool_size,
-        pool_pre_ping=True,
-        connect_args={"options": "-c synchronous_commit=on -c timezone=UTC"},
-    )
 
 
 def after_commit(session: Session, act: Callable[[], None]) -> None:

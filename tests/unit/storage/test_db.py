@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, StatementError
@@ -43,8 +44,8 @@ def test_an_exception_undoes_a_writing_block(database: Database) -> None:
         assert session.scalar(sa.select(sa.func.count()).select_from(counters)) == 0
 
 
-def test_what_a_reading_block_writes_is_not_kept(database: Database) -> None:
-    with database.reading() as session:
+def test_a_reading_block_writes_nothing(database: Database) -> None:
+    with database.reading() as session, pytest.raises(RuntimeError, match="writes nothing"):
         session.execute(sa.insert(counters).values(name="x", next_id=1))
     with database.reading() as session:
         assert session.scalar(sa.select(sa.func.count()).select_from(counters)) == 0
@@ -123,3 +124,39 @@ def test_what_operators_are_told_of_an_unsafe_sqlite(monkeypatch: pytest.MonkeyP
     note = db.platform_note()
     assert note is not None
     assert "write-ahead-log race" in note
+
+
+def pids(database: Database) -> list[int]:
+    """Which processes of Postgres serve two readers at once."""
+    ask = sa.text("select pg_backend_pid()")
+    with database.reading() as one, database.reading() as other:
+        return [one.scalars(ask).one(), other.scalars(ask).one()]
+
+
+def test_a_connection_that_was_cut_while_it_rested_is_not_used(
+    postgres_database: Database,
+) -> None:
+    """Nothing is asked on a connection before its use, and still nobody meets a dead one."""
+    cut = pids(postgres_database)
+    with psycopg.connect(
+        postgres_database.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    ) as other:
+        for pid in cut:
+            assert other.execute("select pg_terminate_backend(%s, 5000)", [pid]).fetchone()
+    assert not set(pids(postgres_database)) & set(cut)
+
+
+def test_readers_on_postgres_keep_no_transaction_and_their_statements_prepared(
+    postgres_database: Database,
+) -> None:
+    ask = sa.select(counters.c.name).where(counters.c.next_id > 0)
+    for _ in range(8):
+        with postgres_database.reading() as session:
+            session.execute(ask).all()
+    with postgres_database.reading() as session:
+        prepared = session.scalars(sa.text("select statement from pg_prepared_statements")).all()
+        pid = session.scalar(sa.text("select pg_backend_pid()"))
+        with postgres_database.connection() as other:
+            state = sa.text("select state from pg_stat_activity where pid = :pid")
+            assert other.scalar(state, {"pid": pid}) == "idle"
+    assert any("ledger_counter" in statement for statement in prepared)
