@@ -62,14 +62,17 @@ class Changes:
 
     def flush(self, connection: Connection) -> None:
         """Write everything gathered so far, parents before children, and start afresh."""
-        for table in _ORDERED:
-            rows = self._inserts.pop(table.name, None)
-            if rows:
-                connection.execute(_insert(table), list(rows.values()))
-        for table in _ORDERED:
-            updates = self._updates.pop(table.name, None)
-            if updates:
-                _update(connection, table, updates)
+        inserts = [(t, new.values()) for t in _ORDERED if (new := self._inserts.pop(t.name, None))]
+        updates = [(t, found) for t in _ORDERED if (found := self._updates.pop(t.name, None))]
+        if connection.dialect.name == "postgresql":
+            from galley.storage import rows  # of no use where there is SQLite only
+
+            rows.write(connection, inserts, updates)
+        else:
+            for table, values in inserts:
+                connection.execute(_insert(table), list(values))
+            for table, changes in updates:
+                _update(connection, table, changes)
         self._write_companions(connection)
 
     def _write_companions(self, connection: Connection) -> None:
