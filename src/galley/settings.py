@@ -141,7 +141,10 @@ class Settings(BaseSettings):
         default="main/recipes", description="The project whose branches are kitchens."
     )
     slots: int | None = Field(
-        default=None, ge=1, description="Steps that run at once; without it, twice the processors."
+        default=None,
+        ge=1,
+        description="Steps that run at once, and as many again of those that only check and choose;"
+        " without it, twice the processors.",
     )
     roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(), description="Folders, besides DATA/files, that recipes may read and write."

@@ -29,6 +29,7 @@ def plan(random: Random) -> Plan:
                 retry=Retry(attempts=random.choice((1, 1, 2, 3)), backoff_s=random.uniform(0.1, 5)),
                 on_crash=random.choice(("retry", "retry", "fail")),
                 allow_failure=random.random() < 0.15,
+                brief=random.random() < 0.3,
             )
         )
     return Plan(

@@ -38,7 +38,13 @@ class Body:
     fence: int
     worker: str
     outcome: Outcome | None  # None: it dies without a word
+    brief: bool = False
     is_alive: bool = True
+
+    @property
+    def place(self) -> tuple[str, bool]:
+        """Where it takes room: brief steps have some of their own."""
+        return self.worker, self.brief
 
 
 @dataclass
@@ -66,7 +72,7 @@ class World:
     story: list[tuple[str, int, str, int]] = field(default_factory=list)
     """What truly happened: (began | ended, run, step, attempt), in order."""
     crashes: int = 0
-    most: dict[str, int] = field(default_factory=dict)
+    most: dict[tuple[str, bool], int] = field(default_factory=dict)
     """The most processes that a worker ever had at once."""
 
     def __post_init__(self) -> None:
@@ -207,15 +213,16 @@ class World:
                 self._claims.add(attempt)
                 self._tell(msg.Lost(attempt, fence, "never started", never_ran=True))
                 return
-            self._begin(Body(run_id, key, attempt, fence, worker, self._outcome(step)))
+            outcome, brief = self._outcome(step), step.plan.brief
+            self._begin(Body(run_id, key, attempt, fence, worker, outcome, brief))
 
         self.later(self.random.uniform(0.0, 0.2), begin)
 
     def _begin(self, body: Body) -> None:
         self._claims.add(body.attempt)
         self.bodies[body.attempt] = body
-        held = sum(b.is_alive for b in self.bodies.values() if b.worker == body.worker)
-        self.most[body.worker] = max(self.most.get(body.worker, 0), held)
+        held = sum(b.is_alive for b in self.bodies.values() if b.place == body.place)
+        self.most[body.place] = max(self.most.get(body.place, 0), held)
         self.story.append(("began", body.run_id, body.key, body.attempt))
         self._tell(msg.Started(body.attempt, body.fence, {"pid": body.attempt}))
         length_s = self.random.choice((0.0, 0.1, 1.0, 5.0, 30.0))

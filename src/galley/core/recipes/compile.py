@@ -35,7 +35,7 @@ from galley.core.recipes.formats.variations import (
 )
 from galley.core.recipes.graph import Graph
 from galley.core.recipes.references import find_references
-from galley.core.recipes.spec import SETTLED
+from galley.core.recipes.spec import SETTLED, is_brief
 from galley.core.recipes.templating import Renderer, is_template
 from galley.core.recipes.variables import Resolved, gather, resolve
 from galley.core.runs.plan import (
@@ -318,7 +318,8 @@ def _step_plan(folder: StepFolder, trial: Trial, graph: Graph) -> StepPlan:
     loaded = trial.references - find_references(folder.text)
     if loaded:
         body["secrets"] = [f"#{{{name}}}" for name in sorted(loaded)]
-    if trial.is_settled and DEFERRED not in folder.text:
+    is_settled = trial.is_settled and DEFERRED not in folder.text
+    if is_settled:
         body[SETTLED] = msgspec.to_builtins(trial.step)
     return StepPlan(
         key=folder.name,
@@ -332,6 +333,7 @@ def _step_plan(folder: StepFolder, trial: Trial, graph: Graph) -> StepPlan:
         limits=trial.limits,
         environment=trial.environment,
         tags=folder.tags,
+        brief=is_settled and is_brief(trial.step),
         on_crash=folder.on_crash,
         allow_failure=folder.allow_failure,
         keeps_history=trial.keeps_history,

@@ -161,3 +161,8 @@ class StepSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     config_file: str = "config.json"
     pull: str = "missing"
     network: bool = False
+
+
+def is_brief(step: StepSpec) -> bool:
+    """Whether the step only checks and chooses, and so takes no time worth a slot."""
+    return step.kind == "noop" and not step.sleep_s and not step.artifacts

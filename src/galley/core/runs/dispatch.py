@@ -15,27 +15,39 @@ from galley.core.runs.states import RunState, StepState
 from galley.core.runs.turn import Turn
 
 _Entry = tuple[int, int, int, int, LiveRun, LiveStep]
+_BRIEF_AHEAD = 3
 
 
 @dataclass(slots=True)
 class WorkerSlots:
-    """A worker's room: how many attempts at once, which tags it serves, which ones it holds."""
+    """A worker's room: how many attempts at once, which tags it serves, which ones it holds.
+
+    Brief steps have room of their own, and three times as much: the worker lets as many as it has
+    slots run at once, and need not wait for a commit before it begins with the next.
+    """
 
     slots: int
     tags: frozenset[str] = frozenset()
     held: set[int] = field(default_factory=set)
+    held_brief: set[int] = field(default_factory=set)
 
-    @property
-    def free(self) -> int:
-        """How many more attempts it can take."""
+    def free(self, *, brief: bool) -> int:
+        """How many more attempts it can take, of brief steps or of the others."""
+        if brief:
+            return _BRIEF_AHEAD * self.slots - len(self.held_brief)
         return self.slots - len(self.held)
+
+    def hold(self, step: LiveStep) -> None:
+        """Give the step's attempt its room."""
+        held = self.held_brief if step.plan.brief else self.held
+        held.add(step.attempt.id)
 
 
 class Dispatcher:
     """The queue of ready steps in front of the workers."""
 
     def __init__(self, workers: dict[str, WorkerSlots] | None = None) -> None:
-        self._ready: list[_Entry] = []
+        self._ready: dict[bool, list[_Entry]] = {False: [], True: []}  # brief ones are the second
         self._later: list[tuple[datetime, int, LiveRun, LiveStep]] = []
         self._parked: dict[int, list[LiveStep]] = defaultdict(list)
         self._lanes: dict[str, set[int]] = defaultdict(set)
@@ -45,9 +57,9 @@ class Dispatcher:
 
     def set_worker(self, name: str, slots: int, tags: Iterable[str] = ()) -> None:
         """A worker is there (again) with this room; what it holds stays held."""
-        known = self._workers.get(name)
-        held = known.held if known else set()
-        self._workers[name] = WorkerSlots(slots, frozenset(tags), held)
+        known = self._workers.get(name) or WorkerSlots(slots)
+        made = WorkerSlots(slots, frozenset(tags), known.held, known.held_brief)
+        self._workers[name] = made
 
     def knows(self, name: str) -> bool:
         """Whether the worker is there."""
@@ -57,15 +69,16 @@ class Dispatcher:
         """A worker is gone; nothing new is given to it."""
         self._workers.pop(name, None)
 
-    def hold(self, worker: str, attempt_id: int) -> None:
-        """An adopted attempt takes a slot of its worker."""
+    def hold(self, worker: str, step: LiveStep) -> None:
+        """A step's adopted attempt takes room of its worker."""
         if worker in self._workers:
-            self._workers[worker].held.add(attempt_id)
+            self._workers[worker].hold(step)
 
     def release(self, attempt_id: int) -> None:
         """An attempt's slot is free again, whatever became of its run."""
         for worker in self._workers.values():
             worker.held.discard(attempt_id)
+            worker.held_brief.discard(attempt_id)
 
     def workers(self) -> dict[str, WorkerSlots]:
         """The workers and their room, with nothing held."""
@@ -77,7 +90,7 @@ class Dispatcher:
             self._lanes[run.lane].add(run.id)
         for step in run.steps.values():
             if step.state is StepState.RUNNING and step.attempt.worker is not None:
-                self.hold(step.attempt.worker, step.attempt.id)
+                self.hold(step.attempt.worker, step)
             elif step.state is StepState.READY:
                 self._add(run, step)
 
@@ -109,29 +122,34 @@ class Dispatcher:
 
     def assign(self, turn: Turn) -> None:
         """Give ready steps to free slots, best first, until one of the two runs out."""
-        unserved: list[_Entry] = []
-        while self._ready and any(worker.free > 0 for worker in self._workers.values()):
-            entry = heapq.heappop(self._ready)
-            run, step = entry[4], entry[5]
-            if step.state is not StepState.READY or run.is_closing:
-                self._wake_lane(run)
-                continue
-            if self._must_wait(run, step):
-                continue
-            name = self._worker_for(step)
-            if name is None:
-                unserved.append(entry)
-                continue
-            if run.state is RunState.QUEUED:
-                transitions.begin_run(turn, run)
-            transitions.assign(turn, run, step, name)
-            self._workers[name].held.add(step.attempt.id)
-        for entry in unserved:
-            heapq.heappush(self._ready, entry)
+        for brief, ready in self._ready.items():
+            unserved: list[_Entry] = []
+            while ready and any(one.free(brief=brief) > 0 for one in self._workers.values()):
+                entry = heapq.heappop(ready)
+                if not self._assign_one(turn, *entry[4:]):
+                    unserved.append(entry)
+            for entry in unserved:
+                heapq.heappush(ready, entry)
+
+    def _assign_one(self, turn: Turn, run: LiveRun, step: LiveStep) -> bool:
+        """Start the step, or see that it need not or must not start now; False: nobody takes it."""
+        if step.state is not StepState.READY or run.is_closing:
+            self._wake_lane(run)
+            return True
+        if self._must_wait(run, step):
+            return True
+        name = self._worker_for(step)
+        if name is None:
+            return False
+        if run.state is RunState.QUEUED:
+            transitions.begin_run(turn, run)
+        transitions.assign(turn, run, step, name)
+        self._workers[name].hold(step)
+        return True
 
     def queued(self) -> int:
         """How many ready steps wait for a slot."""
-        return len(self._ready)
+        return sum(map(len, self._ready.values()))
 
     def _add(self, run: LiveRun, step: LiveStep) -> None:
         self._order += 1
@@ -139,7 +157,7 @@ class Dispatcher:
             heapq.heappush(self._later, (step.attempt.not_before, self._order, run, step))
             return
         entry = (-run.priority, run.id, step.position, self._order, run, step)
-        heapq.heappush(self._ready, entry)
+        heapq.heappush(self._ready[step.plan.brief], entry)
 
     def _must_wait(self, run: LiveRun, step: LiveStep) -> bool:
         """Park a step whose run is paused, at its own limit, or waits for its lane."""
@@ -180,10 +198,10 @@ class Dispatcher:
             self.unpark(other)
 
     def _worker_for(self, step: LiveStep) -> str | None:
-        wanted = frozenset(step.plan.tags)
+        wanted, brief = frozenset(step.plan.tags), step.plan.brief
         fitting = (
-            (worker.free, name)
+            (worker.free(brief=brief), name)
             for name, worker in self._workers.items()
-            if worker.free > 0 and wanted <= worker.tags
+            if worker.free(brief=brief) > 0 and wanted <= worker.tags
         )
         return max(fitting, default=(0, None))[1]

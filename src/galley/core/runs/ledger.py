@@ -220,7 +220,7 @@ class Ledger:
             for run in self._runs.values():
                 for step in run.living():
                     if step.attempt.worker == worker.name:
-                        self.dispatcher.hold(worker.name, step.attempt.id)
+                        self.dispatcher.hold(worker.name, step)
 
     def _tick(self, turn: Turn, _message: msg.Tick) -> None:
         """Look at the clock: runs that take too long tell somebody, or stop."""

@@ -66,7 +66,8 @@ class Need(msgspec.Struct, frozen=True, omit_defaults=True):
 class StepPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     """One step. `body` belongs to the step kind; `text` holds files still to be rendered in it.
 
-    `keeps_history`: a check of it looks at the values of earlier runs, or may.
+    `keeps_history`: a check of it looks at the values of earlier runs, or may. `brief`: it only
+    checks and chooses, and takes no time worth a slot.
     """
 
     key: str
@@ -83,6 +84,7 @@ class StepPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     on_crash: str = "retry"
     allow_failure: bool = False
     keeps_history: bool = False
+    brief: bool = False
 
 
 class Source(msgspec.Struct, frozen=True, omit_defaults=True):

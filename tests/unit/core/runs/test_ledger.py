@@ -36,6 +36,25 @@ def test_a_fan_uses_every_slot_and_no_more(bench: LedgerBench) -> None:
     assert len(list(drain(bench))) == 5
 
 
+def test_brief_steps_have_room_of_their_own_and_more_of_it(bench: LedgerBench) -> None:
+    bench.submit(plan(*(step(f"f{i}") for i in range(6))))
+    bench.submit(plan(*(step(f"b{i:02}", brief=True) for i in range(20))))
+    assert [key[0] for key in bench.alive()].count("f") == 4
+    assert [key[0] for key in bench.alive()].count("b") == 12
+    bench.finish("b00")
+    assert [key[0] for key in bench.alive()].count("b") == 12
+    bench.finish("f0")
+    assert [key[0] for key in bench.alive()].count("f") == 4
+    assert len(list(drain(bench))) == 24
+
+
+def test_brief_steps_keep_their_room_over_a_restart(bench: LedgerBench) -> None:
+    bench.submit(plan(*(step(f"b{i:02}", brief=True) for i in range(20))))
+    assert len(bench.restart()) == 12
+    bench.submit(plan(*(step(f"f{i}") for i in range(6))))
+    assert [key[0] for key in bench.alive()].count("f") == 4
+
+
 def test_a_plan_may_bound_its_own_parallel_steps(bench: LedgerBench) -> None:
     made = bench.submit(plan(*(step(f"f{i}") for i in range(5)), max_parallel=2))
     assert len(bench.alive()) == 2
