@@ -33,7 +33,7 @@ from galley.storage.db import Database, is_disk_full, prove_durable
 MAX_BATCH = 500
 _RETRY_S = 0.5
 _TICK_S = 1.0
-_START_S = 0.02
+_GATHER_S = 0.02
 _REPORTS = (msg.Started, msg.Finished, msg.Lost, msg.Tick, msg.WorkersSeen)
 _UNSTORABLE = Outcome(state="failed", reason="Its result could not be stored; see the log.")
 log = structlog.get_logger("galley.writer")
@@ -217,7 +217,8 @@ class Writer:
         """The next messages, a failed commit's first; and whether they are the last.
 
         What only tells of starts waits a little for more: the end of a short step is near, and
-        then one commit does for both.
+        then one commit does for both. So does what tells of ends, while workers have enough in
+        hand to go on with.
         """
         batch, self._carried = self._carried, []
         wait = self._patience() if not batch else _RETRY_S
@@ -229,14 +230,19 @@ class Writer:
         if self._clock.monotonic() - self._ticked_at >= _TICK_S:
             self._ticked_at = self._clock.monotonic()
             batch.append(Letter(msg.Tick()))
-        is_urgent, until = bool(batch), time.monotonic() + _START_S
+        is_urgent, until = bool(batch), time.monotonic() + _GATHER_S
+        spare = self.ledger.dispatcher.ahead() // 2
         while True:
             if letter is None:
                 return batch, True
             batch.append(letter)
             if len(batch) >= MAX_BATCH:
                 return batch, False
-            is_urgent = is_urgent or not isinstance(letter.message, msg.Started)
+            if isinstance(letter.message, msg.Finished):
+                spare -= 1
+                is_urgent = is_urgent or spare < 0
+            elif not isinstance(letter.message, msg.Started):
+                is_urgent = True
             patience = 0.0 if is_urgent else max(0.0, until - time.monotonic())
             try:
                 letter = self._inbox.get(patience > 0, patience)

@@ -147,6 +147,10 @@ class Dispatcher:
         self._workers[name].hold(step)
         return True
 
+    def ahead(self) -> int:
+        """How many brief steps the workers were given beyond those that they run at once."""
+        return sum(max(0, len(one.held_brief) - one.slots) for one in self._workers.values())
+
     def queued(self) -> int:
         """How many ready steps wait for a slot."""
         return sum(map(len, self._ready.values()))
