@@ -1,8 +1,9 @@
-"""Many rows of many tables, written to Postgres in one round trip.
+"""Many rows of many tables, written with as little work on each as can be.
 
-SQLAlchemy waits for the answer to each kind of statement, and works on each value once more: that
-costs several times what is asked. All values travel as text, which each statement casts, so that
-it stays one prepared statement whatever is null and however large a number is.
+SQLAlchemy works on each statement and each value for longer than the database does, and on Postgres
+waits for an answer to each kind of statement. Here statements are made once and rows go straight to
+the driver: on Postgres all of them in one round trip, with all values as text that the statement
+casts, so that it stays one prepared statement whatever is null and however large a number is.
 """
 
 from collections import defaultdict
@@ -10,27 +11,29 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-import psycopg
 import sqlalchemy as sa
-from sqlalchemy import Column, Connection, Table
-from sqlalchemy.dialects.postgresql import psycopg as dialects
+from sqlalchemy import Column, Connection, Dialect, Table
 from sqlalchemy.exc import DBAPIError, StatementError
 
 Row = Mapping[str, Any]
 Inserts = Sequence[tuple[Table, Iterable[Row]]]
 Updates = Sequence[tuple[Table, Mapping[int, Row]]]
-_DIALECT = dialects.dialect()  # type: ignore[no-untyped-call]
+_Many = list[tuple["_Statement", list[list[Any]]]]
+_POSTGRES = "postgresql"
 
 
 class _Statement:
     """Writes one row: `text` with placeholders, in the order of `columns`."""
 
-    def __init__(self, text: str, columns: Sequence["Column[Any]"]) -> None:
+    def __init__(self, text: str, columns: Sequence["Column[Any]"], dialect: Dialect) -> None:
         self.text = text
-        self._columns = [(column.name, _reader(column), _default(column)) for column in columns]
+        self._as_text = dialect.name == _POSTGRES
+        self._columns = [
+            (column.name, _reader(column, dialect), _default(column)) for column in columns
+        ]
 
-    def values(self, row: Row) -> list[str | None]:
-        """The row's values as the text that Postgres reads them from.
+    def values(self, row: Row) -> list[Any]:
+        """The row's values as the driver takes them.
 
         Raises:
             StatementError: a value is none that its column's type knows.
@@ -41,7 +44,7 @@ class _Statement:
                 value = row.get(name, default)
                 if process is not None:
                     value = process(value)
-                found.append(None if value is None else str(value))
+                found.append(str(value) if self._as_text and value is not None else value)
         except (TypeError, ValueError) as error:
             raise StatementError(str(error), self.text, None, error) from error
         return found
@@ -55,67 +58,85 @@ def write(connection: Connection, inserts: Inserts, updates: Updates) -> None:
     Raises:
         StatementError: as `connection.execute` does; nothing of the transaction may stand then.
     """
-    if not inserts and not updates:
+    many = _statements(connection.dialect, inserts, updates)
+    if not many:
         return
-    raw: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
-    text = ""
+    raw: Any = connection.connection.driver_connection
+    send = _send_to_postgres if connection.dialect.name == _POSTGRES else _send_to_sqlite
+    module: Any = connection.dialect.loaded_dbapi
     try:
-        with raw.pipeline(), raw.cursor() as cursor:
-            for statement, row in _all(inserts, updates):
-                text = statement.text
-                cursor.execute(text, statement.values(row), prepare=True)
-    except psycopg.Error as error:
-        is_lost = raw.closed
+        send(raw, many)
+    except module.Error as error:
+        is_lost = bool(getattr(raw, "closed", False))
         if is_lost:
             connection.invalidate(error)
         raise DBAPIError.instance(
-            text, None, error, psycopg.Error, connection_invalidated=is_lost, dialect=_DIALECT
+            many[0][0].text, None, error, module.Error, connection_invalidated=is_lost
         ) from error
 
 
-def _all(inserts: Inserts, updates: Updates) -> Iterable[tuple[_Statement, Row]]:
+def _send_to_postgres(raw: Any, many: _Many) -> None:
+    with raw.pipeline(), raw.cursor() as cursor:
+        for statement, rows in many:
+            for values in rows:
+                cursor.execute(statement.text, values, prepare=True)
+
+
+def _send_to_sqlite(raw: Any, many: _Many) -> None:
+    for statement, rows in many:
+        raw.executemany(statement.text, rows)
+
+
+def _statements(dialect: Dialect, inserts: Inserts, updates: Updates) -> _Many:
+    """Each statement with the values of its rows, in the order in which they are to be written."""
+    many: _Many = []
     for table, rows in inserts:
-        for row in rows:
-            yield _insert(table, tuple(row)), row
-    for table, changes in updates:
         alike: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+        for row in rows:
+            alike[tuple(row)].append(row)
+        many += [_with(_insert(dialect, table, names), some) for names, some in alike.items()]
+    for table, changes in updates:
+        alike = defaultdict(list)
         for key, values in changes.items():
             alike[tuple(sorted(values))].append({**values, "id": key})
-        for names, rows in alike.items():
-            statement = _update(table, names)
-            for row in rows:
-                yield statement, row
+        many += [_with(_update(dialect, table, names), some) for names, some in alike.items()]
+    return many
+
+
+def _with(statement: _Statement, rows: list[Row]) -> tuple[_Statement, list[list[Any]]]:
+    return statement, [statement.values(row) for row in rows]
 
 
 @cache
-def _insert(table: Table, names: tuple[str, ...]) -> _Statement:
+def _insert(dialect: Dialect, table: Table, names: tuple[str, ...]) -> _Statement:
     given = [column for column in table.c if column.name in names or column.default is not None]
-    columns = ", ".join(_quoted(column) for column in given)
-    values = ", ".join(_place(column) for column in given)
+    columns = ", ".join(_quoted(column, dialect) for column in given)
+    values = ", ".join(_place(column, dialect) for column in given)
     text = f"INSERT INTO {table.name} ({columns}) VALUES ({values})"  # noqa: S608 - names of tables
-    return _Statement(text, given)
+    return _Statement(text, given, dialect)
 
 
 @cache
-def _update(table: Table, names: tuple[str, ...]) -> _Statement:
-    given = [table.c[name] for name in names]
-    changes = ", ".join(f"{_quoted(column)} = {_place(column)}" for column in given)
-    where = f"{_quoted(table.c.id)} = {_place(table.c.id)}"
-    text = f"UPDATE {table.name} SET {changes} WHERE {where}"  # noqa: S608 - names of tables
-    return _Statement(text, [*given, table.c.id])
+def _update(dialect: Dialect, table: Table, names: tuple[str, ...]) -> _Statement:
+    given = [*(table.c[name] for name in names), table.c.id]
+    *changes, where = (
+        f"{_quoted(column, dialect)} = {_place(column, dialect)}" for column in given
+    )
+    text = f"UPDATE {table.name} SET {', '.join(changes)} WHERE {where}"  # noqa: S608 - as above
+    return _Statement(text, given, dialect)
 
 
-def _reader(column: "Column[Any]") -> Callable[[Any], Any] | None:
-    return column.type.dialect_impl(_DIALECT).bind_processor(_DIALECT)
+def _reader(column: "Column[Any]", dialect: Dialect) -> Callable[[Any], Any] | None:
+    return column.type.dialect_impl(dialect).bind_processor(dialect)
 
 
 def _default(column: "Column[Any]") -> Any:
     return column.default.arg if isinstance(column.default, sa.ColumnDefault) else None
 
 
-def _quoted(column: "Column[Any]") -> str:
-    return _DIALECT.identifier_preparer.format_column(column)
+def _quoted(column: "Column[Any]", dialect: Dialect) -> str:
+    return dialect.identifier_preparer.format_column(column)
 
 
-def _place(column: "Column[Any]") -> str:
-    return f"%s::{column.type.compile(_DIALECT)}"
+def _place(column: "Column[Any]", dialect: Dialect) -> str:
+    return f"%s::{column.type.compile(dialect)}" if dialect.name == _POSTGRES else "?"

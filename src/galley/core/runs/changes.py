@@ -2,13 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, Table, bindparam
+from sqlalchemy import Connection, Table
 
 from galley.core.events import audit
 from galley.core.runs import models
+from galley.storage import rows
 from galley.storage.db import metadata
 
 _ORDERED = (
@@ -24,10 +26,6 @@ _ORDERED = (
     models.schedule_fires,
     models.outbox,
 )
-
-# Statements that are made once: making one anew costs as much as running it.
-_INSERTS: dict[str, sa.Insert] = {}
-_UPDATES: dict[tuple[str, tuple[str, ...]], sa.Update] = {}
 
 
 class Changes:
@@ -64,15 +62,7 @@ class Changes:
         """Write everything gathered so far, parents before children, and start afresh."""
         inserts = [(t, new.values()) for t in _ORDERED if (new := self._inserts.pop(t.name, None))]
         updates = [(t, found) for t in _ORDERED if (found := self._updates.pop(t.name, None))]
-        if connection.dialect.name == "postgresql":
-            from galley.storage import rows  # of no use where there is SQLite only
-
-            rows.write(connection, inserts, updates)
-        else:
-            for table, values in inserts:
-                connection.execute(_insert(table), list(values))
-            for table, changes in updates:
-                _update(connection, table, changes)
+        rows.write(connection, inserts, updates)
         self._write_companions(connection)
 
     def _write_companions(self, connection: Connection) -> None:
@@ -85,26 +75,6 @@ class Changes:
                 connection.execute(_insert(metadata.tables[name]), row)
 
 
-def _update(connection: Connection, table: Table, updates: dict[int, dict[str, Any]]) -> None:
-    """One executemany for each set of columns that changed."""
-    by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
-    for key, values in updates.items():
-        columns = tuple(sorted(values))
-        by_columns[columns].append({"row_key": key, **values})
-    for columns, rows in by_columns.items():
-        connection.execute(_statement(table, columns), rows)
-
-
+@cache
 def _insert(table: Table) -> sa.Insert:
-    statement = _INSERTS.get(table.name)
-    if statement is None:
-        statement = _INSERTS[table.name] = table.insert()
-    return statement
-
-
-def _statement(table: Table, columns: tuple[str, ...]) -> sa.Update:
-    statement = _UPDATES.get((table.name, columns))
-    if statement is None:
-        statement = table.update().where(table.c.id == bindparam("row_key"))
-        _UPDATES[table.name, columns] = statement
-    return statement
+    return table.insert()
