@@ -69,8 +69,11 @@ def writer(database: Database) -> Iterator[Writer]:
     made.stop()
 
 
-def submit(steps: int = 3, companions: msg.Companions = ()) -> msg.SubmitOrder:
-    plan = Plan(source=SOURCE, steps=tuple(StepPlan(f"s{i}", "noop") for i in range(steps)))
+def submit(
+    steps: int = 3, companions: msg.Companions = (), *, brief: bool = False
+) -> msg.SubmitOrder:
+    planned = tuple(StepPlan(f"s{i}", "noop", brief=brief) for i in range(steps))
+    plan = Plan(source=SOURCE, steps=planned)
     order = msg.NewOrder(new_uid(), 1, "recipe", "rec", "daily", "api", "master")
     return msg.SubmitOrder(order, msg.NewRun(new_uid(), plan), companions)
 
@@ -294,7 +297,7 @@ def test_a_start_shares_the_commit_of_the_end_that_follows_soon(
     writer.call(submit(2))
     (first, fence), (second, _) = acts.given(2)
     writer.send(msg.Started(second, fence + 1, {"pid": 2})).result(PATIENCE_S)  # nothing follows
-    monkeypatch.setattr("galley.engine.writer._START_S", 30.0)
+    monkeypatch.setattr("galley.engine.writer._GATHER_S", 30.0)
     batches: list[list[str]] = []
     transact = writer._transact
 
@@ -309,6 +312,28 @@ def test_a_start_shares_the_commit_of_the_end_that_follows_soon(
     with database.reading() as session:
         row = session.execute(sa.select(models.attempts).where(models.attempts.c.id == first)).one()
     assert (row.state, row.handle) == ("succeeded", {"pid": 1})
+
+
+def test_ends_share_a_commit_while_the_worker_has_enough_in_hand(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acts = InstantActs(writer, finishes=False)
+    writer.start(acts)
+    writer.call(submit(30, brief=True))
+    given = acts.given(24)  # 8 that run, 16 ahead of them
+    monkeypatch.setattr("galley.engine.writer._GATHER_S", 30.0)
+    batches: list[int] = []
+    transact = writer._transact
+
+    def noted(letters: Any) -> Any:
+        batches.append(sum(isinstance(letter.message, msg.Finished) for letter in letters))
+        return transact(letters)
+
+    monkeypatch.setattr(writer, "_transact", noted)
+    done = Outcome(state="succeeded")
+    replies = [writer.send(msg.Finished(attempt, fence, done)) for attempt, fence in given[:9]]
+    assert replies[-1].result(PATIENCE_S)
+    assert [count for count in batches if count] == [9]
 
 
 def test_time_limits_are_looked_at_under_load(database: Database) -> None:
