@@ -69,11 +69,13 @@ def test_all_of_two_hundred_requests_in_flight_are_answered(stage: Stage) -> Non
         cookie = crowd.sign_in(live.base, USER)
         watcher.sendall(crowd.request("GET", "/runs/stream", Cookie=cookie))
         assert watcher.recv(12) == b"HTTP/1.1 200"
+        live.process.send_signal(signal.SIGSTOP)  # so that it has not taken the fresh ones yet
         fresh = [crowd.connect(live.base) for _ in range(IN_FLIGHT // 2)]
         asking = [*kept, *fresh]
         for number, connection in enumerate(asking):
             connection.sendall(order(api, number))
         live.process.send_signal(signal.SIGTERM)
+        live.process.send_signal(signal.SIGCONT)
         answers = [crowd.reply_on(connection) for connection in asking]
         assert {answer.status for answer in answers} <= {200, 503}
         made = [number for number, answer in enumerate(answers) if answer.status == 200]
