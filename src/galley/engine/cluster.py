@@ -81,6 +81,7 @@ class Cluster:
         self._patient_until = self._beat_at
         self._seen: Future[Any] | None = None
         self._seen_at = self._beat_at
+        self._has_company = True
         self._wakers: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._serve, name="galley-cluster", daemon=True)
 
@@ -175,7 +176,8 @@ class Cluster:
         if replies:
             self._answer(connection, replies)
             failpoint("inbox.answered")
-        inbox.announce(connection, sorted(turn.touched))
+        if self._has_company:
+            inbox.announce(connection, sorted(turn.touched))
         workers = {step.attempt.worker for _, step in turn.starts}
         workers.update(worker for _, worker in turn.kills)
         if workers - {self.holder}:  # the worker in this process is told directly
@@ -361,6 +363,8 @@ class Cluster:
         """
         with self._database.connection() as connection:
             workers = leadership.list_workers(connection)
+        # Each server has a worker, which reports before its server begins to listen.
+        self._has_company = any(worker.name != self.holder for worker in workers)
         self._mind_gap()  # once more: this process may have stood still within this look
         is_waiting = self._seen is not None and not self._seen.done()
         if is_waiting and self._clock.monotonic() - self._seen_at > BEAT_S:

@@ -258,7 +258,7 @@ class Writer:
         waits = [_RETRY_S] if self._is_failing else []
         if due is not None:
             waits.append(max(0.0, (due - self._clock.now()).total_seconds()))
-        if any(r.plan.thresholds.duration_s is not None for r in self.ledger.live_runs):
+        if self.ledger.is_timed:
             waits.append(_TICK_S)
         return min(waits) if waits else None
 

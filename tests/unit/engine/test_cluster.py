@@ -801,3 +801,23 @@ def test_a_leader_is_not_woken_by_its_own_commits(
         inbox.put(connection, msg.Tick(), SystemClock().now())
     until(lambda: unanswered(postgres_database) == 0, what="the answer")
     assert 1 <= len(looks) <= 4  # the last message, and what may be left of beginning to listen
+
+
+def test_changes_are_announced_only_where_another_server_may_listen(
+    join: Callable[[str], Cluster], postgres_database: Database
+) -> None:
+    first = join("a:1")
+    address = postgres_database.url.set(drivername="postgresql")
+    with psycopg.connect(
+        address.render_as_string(hide_password=False), autocommit=True
+    ) as listening:
+        listening.execute(f"listen {inbox.TOUCHED}")
+        first.call(submit())
+        until(ended(postgres_database, 1), what="the end of the run")
+        loop = worker_loop(postgres_database, Noted())
+        loop.start()
+        until(lambda: first.writer.ledger.dispatcher.knows("w1"), what="the worker seen")
+        made = first.call(submit())
+        heard = next(listening.notifies(timeout=PATIENCE_S))
+        assert heard.payload == str(made.run_id)
+        loop.stop()

@@ -36,6 +36,7 @@ _ANSWER = sa.text(
     " from unnest(cast(:uids as text[]), cast(:replies as text[])) as told (uid, reply)"
     " where inbox.uid = told.uid and inbox.done_at is null"
 ).bindparams(sa.bindparam("now", type_=models.inbox.c.done_at.type))
+_NOTIFY = sa.text("select pg_notify(:channel, :runs)")
 _WAKE = sa.text("select pg_notify(:channel, uid) from unnest(cast(:uids as text[])) as uid")
 _IDS_AT_ONCE = 300  # a notice holds 8,000 bytes
 
@@ -66,7 +67,7 @@ def put(connection: Connection, message: Any, now: datetime) -> str:
         "created_at": now,
     }
     connection.execute(models.inbox.insert(), row)
-    connection.execute(sa.text("select pg_notify(:channel, '')"), {"channel": CHANNEL})
+    connection.exec_driver_sql(f"notify {CHANNEL}")
     return uid
 
 
@@ -129,11 +130,10 @@ def answer(connection: Connection, replies: Sequence[tuple[str, Any]], now: date
 
 def announce(connection: Connection, run_ids: Iterable[int]) -> None:
     """Tell the other servers which runs this transaction changes."""
-    notify = sa.text("select pg_notify(:channel, :runs)")
     ids = [str(run_id) for run_id in run_ids]
     for start in range(0, len(ids), _IDS_AT_ONCE):
         runs = ",".join(ids[start : start + _IDS_AT_ONCE])
-        connection.execute(notify, {"channel": TOUCHED, "runs": runs})
+        connection.execute(_NOTIFY, {"channel": TOUCHED, "runs": runs})
 
 
 def read_reply(connection: Connection, uid: str) -> tuple[bool, Any]:

@@ -17,6 +17,10 @@ LEADER = "leader"
 RETIRED = "retired"
 """Instead of a process: the worker that had this name has left in good order."""
 _WORKER = "worker:"
+_HOLD = (
+    "update lease set until = extract(epoch from clock_timestamp()) + %s"
+    " where name = %s and holder = %s and epoch = %s"
+)
 _NOW = sa.text("extract(epoch from clock_timestamp())")
 
 
@@ -89,12 +93,7 @@ def hold(connection: Connection, holder: str, epoch: int, ttl_s: float) -> None:
     Raises:
         LeadershipLostError: somebody else has led since.
     """
-    statement = sa.text(
-        "update lease set until = extract(epoch from clock_timestamp()) + :ttl"
-        " where name = :name and holder = :holder and epoch = :epoch"
-    )
-    values = {"name": LEADER, "holder": holder, "epoch": epoch, "ttl": ttl_s}
-    if connection.execute(statement, values).rowcount != 1:
+    if connection.exec_driver_sql(_HOLD, (ttl_s, LEADER, holder, epoch)).rowcount != 1:
         raise LeadershipLostError(f"epoch {epoch} of {holder} is over")
 
 

@@ -47,6 +47,7 @@ class Ledger:
         self.dispatcher = Dispatcher()
         self._runs: dict[int, LiveRun] = {}
         self._by_attempt: dict[int, tuple[LiveRun, LiveStep]] = {}
+        self._timed: dict[int, LiveRun] = {}
         self._ids: Ids | None = None
         self._commands = Commands(self)
         self._hot: dict[type, Callable[[Turn, Any], Any]] = {
@@ -62,10 +63,16 @@ class Ledger:
         """The runs under way, oldest first; one that has ended in this very batch is not."""
         return [run for run in self._runs.values() if run.state not in RUN_FINAL]
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether a run under way has only so much time before somebody is told."""
+        return bool(self._timed)
+
     def load(self, connection: Connection) -> list[tuple[LiveRun, LiveStep]]:
         """Read the runs under way; gives back the steps whose attempts need adoption."""
         self._ids = loading.load_ids(connection)
         self._runs.clear()
+        self._timed.clear()
         self._by_attempt.clear()
         workers = self.dispatcher.workers()
         self.dispatcher = Dispatcher(workers)
@@ -113,6 +120,8 @@ class Ledger:
     def track(self, run: LiveRun) -> None:
         """Hold a run in memory from now on."""
         self._runs[run.id] = run
+        if run.plan.thresholds.duration_s is not None:
+            self._timed[run.id] = run
         for step in run.steps.values():
             self._by_attempt[step.attempt.id] = (run, step)
 
@@ -128,6 +137,7 @@ class Ledger:
     def forget(self, run: LiveRun) -> None:
         """The run is over, or removed: its slots come back as its attempts report."""
         self._runs.pop(run.id, None)
+        self._timed.pop(run.id, None)
         for step in run.steps.values():
             self._by_attempt.pop(step.attempt.id, None)
 
@@ -224,9 +234,9 @@ class Ledger:
 
     def _tick(self, turn: Turn, _message: msg.Tick) -> None:
         """Look at the clock: runs that take too long tell somebody, or stop."""
-        for run in self.live_runs:
+        for run in list(self._timed.values()):
             limit_s = run.plan.thresholds.duration_s
-            if limit_s is None or run.started_at is None:
+            if limit_s is None or run.started_at is None or run.state in RUN_FINAL:
                 continue
             if turn.now - run.started_at > timedelta(seconds=limit_s):
                 alerts.raise_alert(turn, run, "over_duration")
