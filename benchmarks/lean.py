@@ -66,7 +66,7 @@ def main() -> bool:
         data = Path(folder, "data")
         with serving(data) as server:
             write_recipe(server.client(), GRAPHS)
-            repeat(server, "fan", 2)
+            repeat(server, "fan", 2, look_s=0.01)
             burst(server)
         used = [ready_s(data) for _ in range(STARTS)]
         with serving(data) as server:

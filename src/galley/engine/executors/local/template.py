@@ -65,8 +65,8 @@ class _Template:
         self._awake.setblocking(False)
         self._wakes.setblocking(False)
 
-    def serve(self) -> int | None:
-        """Answer requests until the server goes (None), or be a shim and return its status."""
+    def serve(self) -> None:
+        """Answer requests until the server goes. A shim ends in here: it takes nothing apart."""
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         signal.set_wakeup_fd(self._wakes.fileno(), warn_on_full_buffer=False)
         poll = select.poll()
@@ -83,13 +83,13 @@ class _Template:
             if self._connection.fileno() in ready:
                 request = receive(self._connection)
                 if request is None:
-                    return None
+                    return
                 if self._hand_over(request):
-                    return shim.main(request, self._warm)
+                    os._exit(shim.main(request, self._warm))
             elif is_short and (waiting := self._fork_spare()) is not None:
                 request = receive(waiting)
                 waiting.close()
-                return None if request is None else shim.main(request, self._warm)
+                os._exit(0 if request is None else shim.main(request, self._warm))
 
     def _hand_over(self, request: Request) -> bool:
         """Give the request to a spare, or fork; True in the shim that was forked for it."""
@@ -184,8 +184,8 @@ def main(argv: list[str]) -> int:
         text = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
         connection.send(REPORT.pack(BROKEN, 0, 0) + text.encode()[:4000])
         return 1
-    status = _Template(connection, warm).serve()
-    return 0 if status is None else status
+    _Template(connection, warm).serve()
+    return 0
 
 
 if __name__ == "__main__":
