@@ -1,6 +1,7 @@
 """Identifiers: a ULID is a row's public name; its 128 bits also read as a UUID."""
 
 import uuid
+from functools import lru_cache
 
 from ulid import ULID
 
@@ -10,6 +11,7 @@ def new_uid() -> str:
     return str(ULID())
 
 
+@lru_cache(4096)
 def uuid_of(uid: str) -> str:
     """The same 128 bits in the 8-4-4-4-12 text form of a UUID."""
     return str(uuid.UUID(bytes=ULID.from_str(uid).bytes))
