@@ -23,7 +23,8 @@ log = structlog.get_logger("galley.server")
 _OWN_FILES = 256  # for the database, logs, templates: whatever is not a connection
 _LEAST_CONNECTIONS = 10
 _HANDSHAKE_S = 2.0
-_LAST_WORDS_S = 10.0  # hundreds of clients may be told, by a busy machine
+_SETTLE_S = 0.01
+_LAST_WORDS_S = 30.0  # hundreds of clients may be told, by a busy machine
 
 
 class Server(uvicorn.Server):
@@ -60,6 +61,7 @@ class Server(uvicorn.Server):
             listening.close()
         late = [connection for listener in listeners for connection in _take_all(listener)]
         await asyncio.gather(*map(self._serve_last, late))
+        await asyncio.sleep(_SETTLE_S)  # what the loop has accepted by now is made by then
         await super().shutdown(sockets)
         if self.server_state.tasks:  # they were cancelled, and say so to their clients
             await asyncio.wait(self.server_state.tasks, timeout=_LAST_WORDS_S)
@@ -74,7 +76,8 @@ class Server(uvicorn.Server):
             )
 
         with suppress(OSError, TimeoutError):
-            async with asyncio.timeout(_HANDSHAKE_S):  # a TLS handshake may take for ever
+            # A TLS handshake may take for ever; without one only a busy loop takes long.
+            async with asyncio.timeout(_HANDSHAKE_S if config.ssl else None):
                 await asyncio.get_running_loop().connect_accepted_socket(
                     make_protocol, connection, ssl=config.ssl
                 )
