@@ -821,3 +821,21 @@ def test_changes_are_announced_only_where_another_server_may_listen(
         heard = next(listening.notifies(timeout=PATIENCE_S))
         assert heard.payload == str(made.run_id)
         loop.stop()
+
+
+def test_a_server_whose_connection_was_cut_has_its_listeners_look(
+    join: Callable[[str], Cluster], postgres_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody tells it again what was said while it was deaf."""
+    monkeypatch.setattr(clusters, "BEAT_S", 600.0)
+    _, second = join("a:1"), join("b:1")
+    until(lambda: heard_by(postgres_database) == 2, what="two that listen")
+    looked = threading.Event()
+    second.subscribe(7, lambda _run: looked.set())
+    cut = (
+        "select pg_terminate_backend(pid, 5000) from pg_stat_activity where query ilike 'listen %'"
+    )
+    with postgres_database.connection() as connection:
+        assert connection.scalars(sa.text(cut)).all() == [True, True]
+    looked.clear()
+    until(looked.is_set, what="a look at what may have changed")
