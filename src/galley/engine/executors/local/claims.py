@@ -10,7 +10,6 @@ makes it, whole or not at all, where a file with a content needs five.
 """
 
 import os
-import time
 from pathlib import Path
 
 import msgspec
@@ -78,12 +77,6 @@ def find(folder: str, generation: int = 0) -> Claim | None:
 def is_there(folder: str) -> bool:
     """Whether the attempt was ever claimed or abandoned."""
     return os.path.lexists(f"{folder}/{_name(0)}")
-
-
-def age_s(folder: str) -> float:
-    """Seconds since the attempt was last claimed, by the file system's clock."""
-    newest = max(os.lstat(entry).st_mtime for entry in Path(folder).glob("pid*"))
-    return max(0.0, time.time() - newest)
 
 
 def settle(folder: str) -> Claim | None:

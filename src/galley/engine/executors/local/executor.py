@@ -29,8 +29,7 @@ _STOP_S = 30.0
 class Quick:
     """Tasks that a small template of their own serves: its `run_step`, and which ones it takes.
 
-    They write no files but their log, and so are not watched for that. Its processes are forked
-    ahead of need, one for each slot.
+    They write no files but their log, and so are not watched for that.
     """
 
     run_step: str
@@ -83,9 +82,7 @@ class LocalExecutor:
         self._makers = [partial(make, settings, complaints=folder / "template.log")]
         self._takes: Callable[[Task], bool] = lambda _task: False
         if quick is not None:
-            small = msgspec.structs.replace(
-                settings, run_step=quick.run_step, preload=(), spares=slots
-            )
+            small = msgspec.structs.replace(settings, run_step=quick.run_step, preload=())
             complaints = folder / "template-quick.log"
             self._makers.append(partial(make, small, complaints=complaints, watches_disk=False))
             self._takes = quick.takes

@@ -28,16 +28,16 @@ class TemplateSettings(msgspec.Struct, frozen=True):
     """What a template is started with and every shim inherits.
 
     `run_step` is `module:function`; `preload` names modules worth importing once; `folder` is the
-    executor's own; `spares` is how many shims are forked ahead of need.
+    executor's own.
     """
 
     folder: str
+
     run_step: str
     preload: tuple[str, ...]
     sandbox: bool
     log_limit_bytes: int
     limits: Limits
-    spares: int = 0
 
 
 class Stop(msgspec.Struct, frozen=True):

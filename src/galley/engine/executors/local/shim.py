@@ -28,7 +28,6 @@ from galley.engine.executors.local.limits import LimitWatch
 from galley.engine.executors.local.logfile import ERROR, WARNING, ConsoleStream, LogFile
 from galley.engine.executors.local.masking import Masker
 from galley.engine.executors.local.messages import Stop, TemplateSettings
-from galley.engine.executors.local.spares import Request
 from galley.kit.failpoints import failpoint
 
 if TYPE_CHECKING:
@@ -77,13 +76,12 @@ def arm_signals() -> None:
     signal.signal(signal.SIGXCPU, _on_cpu_limit)
 
 
-def main(request: Request, warm: Warm) -> int:
-    """Run the attempt whose task is in the request's memory file; returns the exit status.
+def main(handle: int, generation: int, warm: Warm) -> int:
+    """Run the attempt whose task is in the memory file `handle`; returns the exit status.
 
     Every page of memory that a shim touches is copied from the template, and that is most of what
     a small step costs: this path is kept short on purpose.
     """
-    _serial, generation, handle = request
     os.setsid()
     failpoint("shim.forked")
     task = _decode_task(_read_all(handle))

@@ -298,7 +298,7 @@ class Supervisor:
         self._occupy(attempt, Phase.RUNNING)
         if not known:
             self._events.started(attempt.key, attempt.fence, {"pid": mark.pid, "adopted": True})
-            self._arm_timeout(attempt, _age_s(attempt, mark))
+            self._arm_timeout(attempt, processes.age_s(mark))
         attempt.watched = processes.open_pidfd(mark.pid)
         if attempt.watched is None:
             self._loop.after(_PROC_POLL_S, lambda: self._poll_process(attempt, mark))
@@ -434,11 +434,3 @@ class Supervisor:
         if self._disk is not None:
             self._disk.close()
         self._loop.close()
-
-
-def _age_s(attempt: Attempt, mark: processes.Mark) -> float:
-    """How long the attempt has run: its process may have waited for it before.
-
-    A clock that was set since the claim may make it older than the process, which cannot be.
-    """
-    return min(processes.age_s(mark), claims.age_s(attempt.folder))

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import traceback
+from array import array
 from typing import Any
 
 import msgspec
@@ -28,11 +29,12 @@ from galley.engine.executors.local.messages import (
     READY,
     REFUSED,
     REPORT,
+    REQUEST,
     STARTED,
     TemplateSettings,
 )
-from galley.engine.executors.local.spares import Request, Spares, receive
 
+_INT_BYTES = array("i").itemsize
 _PR_SET_NAME = 15
 _REHEARSALS = 20
 
@@ -60,7 +62,6 @@ class _Template:
         self._connection = connection
         self._warm = warm
         self._serials: dict[int, int] = {}
-        self._spares = Spares(warm.settings.spares)
         self._awake, self._wakes = socket.socketpair()
         self._awake.setblocking(False)
         self._wakes.setblocking(False)
@@ -74,65 +75,52 @@ class _Template:
         poll.register(self._awake, select.POLLIN)
         self._report(READY, 0, os.getpid())
         while True:
-            is_short = self._spares.is_short and processes.thread_count() == 1
-            ready = {handle for handle, _ in poll.poll(0 if is_short else None)}
+            ready = {handle for handle, _ in poll.poll()}
             if self._awake.fileno() in ready:
                 with contextlib.suppress(BlockingIOError):
                     self._awake.recv(4096)
                 self._reap()
             if self._connection.fileno() in ready:
-                request = receive(self._connection)
+                request = self._receive()
                 if request is None:
                     return
-                if self._hand_over(request):
-                    os._exit(shim.main(request, self._warm))
-            elif is_short and (waiting := self._fork_spare()) is not None:
-                request = receive(waiting)
-                waiting.close()
-                os._exit(0 if request is None else shim.main(request, self._warm))
+                serial, generation, handle = request
+                if self._fork(serial):
+                    os._exit(shim.main(handle, generation, self._warm))
+                os.close(handle)
 
-    def _hand_over(self, request: Request) -> bool:
-        """Give the request to a spare, or fork; True in the shim that was forked for it."""
-        pid = self._spares.give(request)
-        if pid is None:
-            pid = self._fork(request[0])
-            if pid == 0:
-                return True
-        if pid is not None:
-            self._serials[pid] = request[0]
-            self._report(STARTED, request[0], pid)
-        os.close(request[2])
-        return False
+    def _receive(self) -> tuple[int, int, int] | None:
+        """The next request and its memory file; None when the server has gone."""
+        space = socket.CMSG_SPACE(_INT_BYTES)
+        data, ancillary, _, _ = self._connection.recvmsg(
+            REQUEST.size, space, socket.MSG_CMSG_CLOEXEC
+        )
+        if not data:
+            return None
+        serial, generation = REQUEST.unpack(data)
+        handles = array("i")
+        handles.frombytes(ancillary[0][2][:_INT_BYTES])
+        return serial, generation, handles[0]
 
-    def _fork(self, serial: int) -> int | None:
-        """Fork; the pid, 0 in the shim, None if it cannot be."""
+    def _fork(self, serial: int) -> bool:
+        """Fork; True in the shim."""
         if processes.thread_count() != 1:
             self._report(REFUSED, serial, 0, "the template has more than one thread")
-            return None
+            return False
         try:
             pid = os.fork()
         except OSError as error:
             self._report(REFUSED, serial, error.errno or 0, f"fork failed: {error}")
-            return None
+            return False
         if pid == 0:
-            self._spares.let_go()
-            self._leave()
-        return pid
-
-    def _fork_spare(self) -> socket.socket | None:
-        """Fork a process that waits for its request; its socket there, None in the template."""
-        try:
-            return self._spares.fork(self._leave)
-        except OSError:  # then a request will be refused, and says why
-            self._spares = Spares(0)
-            return None
-
-    def _leave(self) -> None:
-        """In a fork: have no part in what is the template's."""
-        signal.set_wakeup_fd(-1)
-        self._connection.close()
-        self._awake.close()
-        self._wakes.close()
+            signal.set_wakeup_fd(-1)
+            self._connection.close()
+            self._awake.close()
+            self._wakes.close()
+            return True
+        self._serials[pid] = serial
+        self._report(STARTED, serial, pid)
+        return False
 
     def _reap(self) -> None:
         """Report the shims that ended."""
@@ -141,7 +129,6 @@ class _Template:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     return
-                self._spares.ended(pid)
                 serial = self._serials.pop(pid, None)
                 if serial is not None:
                     self._report(EXITED, serial, status)
