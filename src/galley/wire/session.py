@@ -150,7 +150,7 @@ SessionDep = Annotated[Session, Depends(_session_later)]
 """The call's own transaction (see `open_session`). Take the caller before it."""
 
 SnapshotDep = Annotated[Session, Depends(_snapshot_later)]
-"""A session that reads one moment, whatever the method. It never waits for writers."""
+"""A session that only reads, whatever the method; see `Database.reading`."""
 
 
 @dataclass(frozen=True, slots=True)
