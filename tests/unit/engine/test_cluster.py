@@ -774,9 +774,15 @@ def test_notices_do_without_a_look_around(
     until(lambda: second.leads, what="the second in the first's place")
 
 
+_LISTENERS = (
+    "pg_stat_activity where datname = current_database() and query ilike 'listen %'"
+    " and state = 'idle'"
+)
+
+
 def heard_by(database: Database) -> int:
-    """How many connections have begun to listen."""
-    query = "select count(*) from pg_stat_activity where query ilike 'listen %' and state = 'idle'"
+    """How many connections to this database have begun to listen."""
+    query = f"select count(*) from {_LISTENERS}"
     with database.reading() as session:
         return session.scalar(sa.text(query)) or 0
 
@@ -832,9 +838,7 @@ def test_a_server_whose_connection_was_cut_has_its_listeners_look(
     until(lambda: heard_by(postgres_database) == 2, what="two that listen")
     looked = threading.Event()
     second.subscribe(7, lambda _run: looked.set())
-    cut = (
-        "select pg_terminate_backend(pid, 5000) from pg_stat_activity where query ilike 'listen %'"
-    )
+    cut = f"select pg_terminate_backend(pid, 5000) from {_LISTENERS}"
     with postgres_database.connection() as connection:
         assert connection.scalars(sa.text(cut)).all() == [True, True]
     looked.clear()
