@@ -57,7 +57,7 @@ class WorkerLoop:
         self._wake = threading.Event()
         self._stopping = False
         self._report_at = time.monotonic()
-        self._is_known = False
+        self._has_name = False
         self._thread = threading.Thread(target=self._serve, name="galley-worker", daemon=True)
 
     def start(self) -> None:
@@ -191,8 +191,9 @@ class WorkerLoop:
         """Report when it is time to, and look for work unless another process has the name."""
         if time.monotonic() >= self._report_at:
             self._report_at = time.monotonic() + BEAT_S
-            self._is_known = self.report()
-            if not self._is_known:  # it stood still for long enough to be taken for dead
+            self._has_name = False  # unless the report says so
+            self._has_name = self.report()
+            if not self._has_name:  # it stood still for long enough to be taken for dead
                 log.error("name_taken", worker=self._name)
-        if self._is_known:
+        if self._has_name:
             self.look()

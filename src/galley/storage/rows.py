@@ -44,7 +44,7 @@ class _Statement:
                 value = row.get(name, default)
                 if process is not None:
                     value = process(value)
-                found.append(str(value) if self._as_text and value is not None else value)
+                found.append(_text(value) if self._as_text and value is not None else value)
         except (TypeError, ValueError) as error:
             raise StatementError(str(error), self.text, None, error) from error
         return found
@@ -73,6 +73,19 @@ def write(connection: Connection, inserts: Inserts, updates: Updates) -> None:
         raise DBAPIError.instance(
             many[0][0].text, None, error, module.Error, connection_invalidated=is_lost
         ) from error
+
+
+def _text(value: Any) -> str:
+    """The value as text that the statement casts.
+
+    Raises:
+        TypeError: it is of a type that text does not tell.
+    """
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int | float):
+        return str(value)
+    raise TypeError(f"a {type(value).__name__} cannot be written as text")
 
 
 def _send_to_postgres(raw: Any, many: _Many) -> None:

@@ -237,7 +237,7 @@ class Edge:
                 passage.sent_bytes += len(message.get("body", b""))
                 passage.has_ended = not message.get("more_body", False)
                 passage.is_stream = passage.is_stream or not passage.has_ended
-            if not passage.is_stream:  # what is sent at once waits for no reader
+            if not passage.is_stream:  # its reader is watched by `GuardedProtocol` alone
                 await send(message)
                 return
             try:

@@ -7,6 +7,7 @@ into the loop; that costs a quarter of what a general pool's futures and limiter
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context, copy_context
 from queue import SimpleQueue
 from typing import Any
@@ -20,23 +21,35 @@ class Handlers:
         self._jobs: SimpleQueue[_Job] = SimpleQueue()
         self._lock = threading.Lock()
         self._count = 0
-        self._idle = 0
+        self._free = 0  # threads that wait for a job, less the jobs that wait for a thread
 
     def run(self, act: Callable[[], Any]) -> "asyncio.Future[Any]":
         """Do it in a thread, in the context of the one who asks; the future of what comes of it.
 
         Who stops waiting for the future does not stop the act.
+
+        Raises:
+            RuntimeError: there is no thread, and none can be started.
         """
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         with self._lock:
-            if self._idle:
-                self._idle -= 1
-            elif self._count < self._most:
-                self._count += 1
-                threading.Thread(target=self._work, name="galley-handler", daemon=True).start()
+            if self._free <= 0 and self._count < self._most:
+                self._start_one()
+            self._free -= 1
         self._jobs.put((loop, future, copy_context(), act))
         return future
+
+    def _start_one(self) -> None:
+        """One more thread; where the system has none to give, those that there are must do."""
+        try:
+            threading.Thread(target=self._work, name="galley-handler", daemon=True).start()
+        except RuntimeError:
+            if not self._count:
+                raise
+            return
+        self._count += 1
+        self._free += 1
 
     def _work(self) -> None:
         while True:
@@ -45,14 +58,15 @@ class Handlers:
             error: BaseException | None = None
             try:
                 result = context.run(act)
+            except StopIteration as raised:  # no future takes this one
+                error = RuntimeError("a handler raised StopIteration")
+                error.__cause__ = raised
             except BaseException as raised:  # noqa: BLE001 - it belongs to the one who asked
                 error = raised
             with self._lock:
-                self._idle += 1
-            try:
+                self._free += 1
+            with suppress(RuntimeError):  # the loop has ended, and with it whoever waited
                 loop.call_soon_threadsafe(_settle, future, result, error)
-            except RuntimeError:  # the loop has ended, and with it whoever waited
-                return
             del future, context, act, result, error
 
 

@@ -18,14 +18,19 @@ _LOOKS = re.compile(
     r"|eyJ[0-9A-Za-z_-]{4,}\.[0-9A-Za-z_-]+\.[0-9A-Za-z_-]*"
     r"|(?<=[Bb]earer )\S+|(?<=[Bb]asic )\S+|(?<=://)[^/\s:@]*:[^/\s@]*(?=@)"
 )
+_LONG_NAME = 100  # such names come from outside, and are not kept
 _MOST = 4000
 _HEAD = 1500
 _LOOKED_AT = 50_000
 
 
-@lru_cache(1024)
 def is_sensitive(name: str) -> bool:
     """Whether a field, header or parameter of this name holds a credential."""
+    return _is_sensitive(name) if len(name) <= _LONG_NAME else _NAMES.search(name) is not None
+
+
+@lru_cache(1024)
+def _is_sensitive(name: str) -> bool:
     return _NAMES.search(name) is not None
 
 

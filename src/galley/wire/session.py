@@ -92,7 +92,7 @@ def _replay(call: Call, services: Services, scope: idempotency.Scope) -> None:
 
 @contextmanager
 def open_session(request: Request, services: Services) -> Iterator[Session]:
-    """The call's session: a snapshot for GET and HEAD, else the call's one transaction."""
+    """The call's session: one that reads for GET and HEAD, else the call's one transaction."""
     call = call_of(request)
     if not call.is_write:
         with shared_snapshot(call, services) as session:

@@ -22,6 +22,46 @@ def test_results_and_errors_reach_whoever_asked() -> None:
     asyncio.run(ask())
 
 
+def test_an_exception_that_no_future_takes_reaches_whoever_asked_too() -> None:
+    async def ask() -> None:
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await handlers.run(lambda: next(iter(())))
+        assert await handlers.run(lambda: 1) == 1
+
+    handlers = Handlers(1)
+    asyncio.run(asyncio.wait_for(ask(), 60))
+
+
+def test_a_thread_that_outlived_its_loop_works_for_the_next() -> None:
+    handlers, gate = Handlers(1), threading.Event()
+
+    async def leave() -> None:
+        handlers.run(lambda: gate.wait(30))
+
+    async def ask() -> int:
+        return int(await handlers.run(lambda: 7))
+
+    asyncio.run(leave())
+    gate.set()
+    assert asyncio.run(asyncio.wait_for(ask(), 60)) == 7
+
+
+def test_where_no_more_threads_can_be_started_those_there_are_do_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    handlers = Handlers(3)
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def ask() -> list[int]:
+        assert await handlers.run(lambda: 0) == 0
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        return await asyncio.gather(*(handlers.run(lambda n=n: n) for n in range(5)))
+
+    assert asyncio.run(ask()) == [0, 1, 2, 3, 4]
+
+
 def test_a_job_runs_in_the_context_of_whoever_asked() -> None:
     async def ask(name: str, handlers: Handlers) -> str:
         _mark.set(name)

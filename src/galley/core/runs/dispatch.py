@@ -122,14 +122,22 @@ class Dispatcher:
 
     def assign(self, turn: Turn) -> None:
         """Give ready steps to free slots, best first, until one of the two runs out."""
-        for brief, ready in self._ready.items():
-            unserved: list[_Entry] = []
-            while ready and any(one.free(brief=brief) > 0 for one in self._workers.values()):
-                entry = heapq.heappop(ready)
-                if not self._assign_one(turn, *entry[4:]):
-                    unserved.append(entry)
-            for entry in unserved:
-                heapq.heappush(ready, entry)
+        unserved: list[_Entry] = []
+        while (ready := self._next_queue()) is not None:
+            entry = heapq.heappop(ready)
+            if not self._assign_one(turn, *entry[4:]):
+                unserved.append(entry)
+        for entry in unserved:
+            heapq.heappush(self._ready[entry[5].plan.brief], entry)
+
+    def _next_queue(self) -> list[_Entry] | None:
+        """Of the queues for which a worker has room, the one whose first step comes first."""
+        able = [
+            ready
+            for brief, ready in self._ready.items()
+            if ready and any(one.free(brief=brief) > 0 for one in self._workers.values())
+        ]
+        return min(able, key=lambda ready: ready[0], default=None)
 
     def _assign_one(self, turn: Turn, run: LiveRun, step: LiveStep) -> bool:
         """Start the step, or see that it need not or must not start now; False: nobody takes it."""

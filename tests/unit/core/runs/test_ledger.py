@@ -48,6 +48,11 @@ def test_brief_steps_have_room_of_their_own_and_more_of_it(bench: LedgerBench) -
     assert len(list(drain(bench))) == 24
 
 
+def test_brief_steps_and_others_start_in_one_order(bench: LedgerBench) -> None:
+    bench.submit(plan(step("b0", brief=True), step("f1"), step("b2", brief=True), max_parallel=1))
+    assert list(drain(bench)) == ["b0", "f1", "b2"]
+
+
 def test_brief_steps_keep_their_room_over_a_restart(bench: LedgerBench) -> None:
     bench.submit(plan(*(step(f"b{i:02}", brief=True) for i in range(20))))
     assert len(bench.restart()) == 12
