@@ -302,14 +302,14 @@ class Cluster:
         """Look around every two seconds; in between do what notices ask for, and no more."""
         while not self._stopping.is_set():
             self._beat()
-            if not self.leads:
-                self.writer.tell_all()  # of what was not announced while this server was new
             until = time.monotonic() + BEAT_S
             while not self._stopping.is_set() and (left := until - time.monotonic()) > 0:
                 if listener.tune(_FOR_LEADER if self.leads else _FOR_OTHERS):
                     self._catch_up()
                 for channel, payload in listener.wait(left):
                     self._heed(channel, payload)
+            if not self.leads:
+                self.writer.tell_all()  # of what was not announced while this server was new
 
     def _catch_up(self) -> None:
         """Do what notices asked for that were sent before anybody heard them here."""

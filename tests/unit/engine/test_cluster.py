@@ -755,11 +755,9 @@ def test_notices_do_without_a_look_around(
     join: Callable[[str], Cluster], postgres_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Messages, answers, changes, work, workers and an empty chair: each is told at once."""
-    monkeypatch.setattr(clusters, "BEAT_S", 600.0)
-    first, second = join("a:1"), join("b:1")
+    first, second = two_that_listen(join, postgres_database, monkeypatch)
     woken = threading.Event()
     second.on_work(woken.set)
-    until(lambda: heard_by(postgres_database) == 2, what="two that listen")
     loop = worker_loop(postgres_database, Noted())
     loop.start()
     until(lambda: first.writer.ledger.dispatcher.knows("w1"), what="the worker seen")
@@ -778,6 +776,16 @@ _LISTENERS = (
     "pg_stat_activity where datname = current_database() and query ilike 'listen %'"
     " and state = 'idle'"
 )
+
+
+def two_that_listen(
+    join: Callable[[str], Cluster], database: Database, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Cluster, Cluster]:
+    """A leader and a follower that do nothing but what notices ask for."""
+    monkeypatch.setattr(clusters, "BEAT_S", 600.0)
+    both = join("a:1"), join("b:1")
+    until(lambda: heard_by(database) == 2, what="two that listen")
+    return both
 
 
 def heard_by(database: Database) -> int:
@@ -833,9 +841,7 @@ def test_a_server_whose_connection_was_cut_has_its_listeners_look(
     join: Callable[[str], Cluster], postgres_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody tells it again what was said while it was deaf."""
-    monkeypatch.setattr(clusters, "BEAT_S", 600.0)
-    _, second = join("a:1"), join("b:1")
-    until(lambda: heard_by(postgres_database) == 2, what="two that listen")
+    _, second = two_that_listen(join, postgres_database, monkeypatch)
     looked = threading.Event()
     second.subscribe(7, lambda _run: looked.set())
     cut = f"select pg_terminate_backend(pid, 5000) from {_LISTENERS}"
