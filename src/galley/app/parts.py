@@ -77,7 +77,7 @@ def make_executor(settings: Settings, folder: Path, name: str, clock: Clock) -> 
     return LocalExecutor(
         folder,
         slots=settings.slots or 2 * (os.cpu_count() or 1),
-        quick=Quick(f"{quick.__name__}:run_step", quick.takes),
+        quick=Quick(f"{quick.__name__}:run_step", quick.takes, quick.is_empty),
         clock=clock,
         name=name,
         limits=step_limits(settings),

@@ -9,7 +9,7 @@ from galley.core.recipes.spec import SETTLED
 from galley.core.runs.task import Task
 from galley.engine.nodes import REHEARSAL, run_step
 
-__all__ = ["PRELOAD", "REHEARSAL", "run_step", "takes"]
+__all__ = ["PRELOAD", "REHEARSAL", "is_empty", "run_step", "takes"]
 
 PRELOAD = (
     "galley.engine.nodes.base",
@@ -22,3 +22,9 @@ def takes(task: Task) -> bool:
     """Whether the task can run here: nothing is still to be rendered, and it keeps no files."""
     settled = task.body.get(SETTLED)
     return task.kind == "noop" and settled is not None and not settled.get("artifacts")
+
+
+def is_empty(task: Task) -> bool:
+    """Whether a task that is taken here has nothing to do: nothing to check, to choose, to hide."""
+    asked = {name for name, value in task.body[SETTLED].items() if value}
+    return asked == {"kind"} and not task.secrets

@@ -26,6 +26,7 @@ class Phase(Enum):
 class Attempt:
     """One attempt. `payload` (which may hold secrets) is let go as soon as its process is there.
 
+    With `is_empty` the payload is the places of an empty step, otherwise the task.
     `watched` is the descriptor of a process that no template watches for us. `claim_is_durable`:
     where there is no claim, nothing ever ran; not so if the machine may have lost it in a restart.
     """
@@ -38,6 +39,7 @@ class Attempt:
     work: str
     limits: Limits
     payload: bytes | None
+    is_empty: bool = False
     phase: Phase = Phase.WAITING
     serial: int = 0
     generation: int = 0
@@ -50,7 +52,7 @@ class Attempt:
     claim_is_durable: bool = True
 
     @classmethod
-    def of(cls, task: Task, payload: bytes | None) -> "Attempt":
+    def of(cls, task: Task, payload: bytes | None, *, is_empty: bool = False) -> "Attempt":
         """What is kept of a task."""
         return cls(
             task.key,
@@ -61,6 +63,7 @@ class Attempt:
             task.work,
             task.limits,
             payload,
+            is_empty,
         )
 
 

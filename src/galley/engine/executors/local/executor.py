@@ -29,11 +29,13 @@ _STOP_S = 30.0
 class Quick:
     """Tasks that a small template of their own serves: its `run_step`, and which ones it takes.
 
-    They write no files but their log, and so are not watched for that.
+    They write no files but their log, and so are not watched for that. Of these, `is_empty` tells
+    which have nothing to do.
     """
 
     run_step: str
     takes: Callable[[Task], bool]
+    is_empty: Callable[[Task], bool] = lambda _task: False
 
 
 class LocalExecutor:
@@ -84,7 +86,8 @@ class LocalExecutor:
         if quick is not None:
             small = msgspec.structs.replace(settings, run_step=quick.run_step, preload=())
             complaints = folder / "template-quick.log"
-            self._makers.append(partial(make, small, complaints=complaints, watches_disk=False))
+            makes_small = partial(make, small, complaints=complaints, watches_disk=False)
+            self._makers.append(partial(makes_small, is_empty=quick.is_empty))
             self._takes = quick.takes
         self._supervisors: list[Supervisor] = []
         self._threads: list[threading.Thread] = []

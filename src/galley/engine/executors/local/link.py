@@ -91,6 +91,14 @@ class TemplateLink:
         """The socket, for a selector."""
         return self._socket.fileno()
 
+    def send_empty(self, serial: int, generation: int, places: bytes) -> bool:
+        """Hand an empty step over, as `send` does a task."""
+        try:
+            self._socket.send(REQUEST.pack(serial, generation) + places)
+        except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+            return False
+        return True
+
     def send(self, serial: int, generation: int, task: bytes) -> bool:
         """Hand a task over; False if the template takes no more just now (or is gone)."""
         handle = os.memfd_create("task", os.MFD_CLOEXEC)

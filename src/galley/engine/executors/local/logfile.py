@@ -50,7 +50,7 @@ class LogFile:
         self._masker = masker
         self._limit_bytes = limit_bytes
         self._lock = RLock()
-        self._handle = _open(path)
+        self._handle = opened(path)
         self._size = os.fstat(self._handle).st_size
         self._full = self._size > limit_bytes
 
@@ -180,7 +180,8 @@ def _pieces(line: bytes) -> Iterable[bytes]:
     return (line[at : at + _LONGEST_LINE] for at in range(0, len(line), _LONGEST_LINE))
 
 
-def _open(path: str) -> int:
+def opened(path: str) -> int:
+    """A handle of the log, to append to; its folder is made if it is not there."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     try:
         return os.open(path, flags, 0o600)

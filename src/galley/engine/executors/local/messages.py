@@ -16,7 +16,10 @@ NOT_OURS = 75  # a shim's exit status when another process holds the claim
 COULD_NOT_BEGIN = 73  # a shim's exit status when its folders or its log could not be made
 FAILED_TO_REPORT = 74  # a shim's exit status when its exit file could not be written
 
-REQUEST = struct.Struct("<QI")  # serial, generation of the claim; the task rides as a descriptor
+REQUEST = struct.Struct("<QI")
+"""Serial and generation of the claim. The task rides along as a descriptor, or it is an empty step,
+whose places (see `empty`) follow."""
+MOST_PLACES_BYTES = 16_384
 REPORT = struct.Struct("<cQq")  # kind, serial, value; a text may follow
 READY, STARTED, EXITED, REFUSED, BROKEN = b"r", b"s", b"x", b"n", b"!"
 

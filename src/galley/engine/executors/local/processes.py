@@ -15,7 +15,7 @@ import msgspec
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PROC = Path("/proc")
-_STATE, _PARENT, _STARTED = 0, 1, 19  # places in /proc/<pid>/stat after the name
+_STATE, _PARENT, _STARTED = 0, 1, 19  # places in /proc/<pid>/stat after the name; none after 19
 _GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
 _MAX_PASSES = 200
 _DEATH_S = 2.0
@@ -59,9 +59,9 @@ def _names(folder: str) -> list[str]:
 
 
 def _stat(pid: int) -> list[bytes] | None:
-    """The fields of /proc/<pid>/stat after the name, or None if there is no such process."""
+    """The first fields of /proc/<pid>/stat after the name; None if there is no such process."""
     try:
-        return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+        return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split(None, _STARTED + 1)
     except _GONE:
         return None
 

@@ -255,20 +255,9 @@ class _Shim:
             if limiting.memory_words_in(reason):
                 self._watch.note(limiting.MEMORY)
             reason = self._watch.explain(reason)
-        outcome = msgspec.structs.replace(outcome, reason=reason, usage=self._usage(outcome))
+        usage = {**usage_since(self._began), **outcome.usage}
+        outcome = msgspec.structs.replace(outcome, reason=reason, usage=usage)
         return _without_secrets(storable(outcome), self._masker)
-
-    def _usage(self, outcome: Outcome) -> dict[str, float]:
-        """Seconds of processor and wall time, and MB of memory at the peak, programs included."""
-        own = resource.getrusage(resource.RUSAGE_SELF)
-        below = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return {
-            "max_rss_mb": round(max(own.ru_maxrss, below.ru_maxrss) / 1024, 1),
-            "user_s": round(own.ru_utime + below.ru_utime, 4),
-            "system_s": round(own.ru_stime + below.ru_stime, 4),
-            "wall_s": round(time.monotonic() - self._began, 4),
-            **outcome.usage,
-        }
 
     def _die_of_sigterm(self) -> int:
         """Somebody outside Galley ended us: leave no result, so that the attempt counts as lost."""
@@ -298,6 +287,18 @@ class _Shim:
         if not self._ending:
             self._ending = True
             raise Stopped(stop)
+
+
+def usage_since(began: float) -> dict[str, float]:
+    """Seconds of processor and wall time, and MB of memory at the peak, programs included."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    below = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "max_rss_mb": round(max(own.ru_maxrss, below.ru_maxrss) / 1024, 1),
+        "user_s": round(own.ru_utime + below.ru_utime, 4),
+        "system_s": round(own.ru_stime + below.ru_stime, 4),
+        "wall_s": round(time.monotonic() - began, 4),
+    }
 
 
 _current: _Shim | None = None

@@ -11,7 +11,7 @@ import structlog
 
 from galley.core.runs.ports import ExecutorEvents
 from galley.core.runs.task import Outcome, Task
-from galley.engine.executors.local import claims, ending, messages, processes, shim
+from galley.engine.executors.local import claims, empty, ending, messages, processes, shim
 from galley.engine.executors.local.attempt import Attempt, Phase, abandon
 from galley.engine.executors.local.diskwatch import DiskWatch
 from galley.engine.executors.local.link import Report, TemplateLink, last_complaint
@@ -37,7 +37,8 @@ class Supervisor:
 
     `note` and `finish` may be called from anywhere; everything else belongs to the one thread
     that runs `serve`, and is brought into it by `note`. Without `watches_disk` no attempt counts as
-    writing: what others write into the same run's folder would be laid at its door.
+    writing: what others write into the same run's folder would be laid at its door. `is_empty`
+    tells which steps have nothing to do but to leave their files.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Supervisor:
         clock: Clock,
         import_paths: Sequence[str] = (),
         watches_disk: bool = True,
+        is_empty: Callable[[Task], bool] = lambda _task: False,
     ) -> None:
         self._settings = settings
         self._events = events
@@ -59,6 +61,7 @@ class Supervisor:
         self._loop = Loop(clock)
         watch = DiskWatch(settings.limits, self._on_over_disk)
         self._disk = watch if watches_disk else None
+        self._is_empty = is_empty
         self._attempts: dict[str, Attempt] = {}
         self._by_serial: dict[int, Attempt] = {}
         self._waiting: deque[Attempt] = deque()
@@ -100,7 +103,9 @@ class Supervisor:
         """Queue the attempt, unless its key is known."""
         if task.key in self._attempts or task.key in self._recent:
             return
-        attempt = Attempt.of(task, shim.encode_task(task))
+        is_empty = self._is_empty(task)
+        payload = empty.places_of(task) if is_empty else shim.encode_task(task)
+        attempt = Attempt.of(task, payload, is_empty=is_empty)
         self._attempts[task.key] = attempt
         self._waiting.append(attempt)
         self._hand_out()
@@ -129,7 +134,8 @@ class Supervisor:
                 continue
             attempt.serial = next(self._serials)
             self._occupy(attempt, Phase.SENT)  # first: the watch notes what is there before it runs
-            if not self._link.send(attempt.serial, attempt.generation, attempt.payload or b""):
+            send = self._link.send_empty if attempt.is_empty else self._link.send
+            if not send(attempt.serial, attempt.generation, attempt.payload or b""):
                 self._release(attempt)
                 attempt.phase = Phase.WAITING
                 self._loop.after(_RETRY_S, self._hand_out)

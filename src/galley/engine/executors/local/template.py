@@ -21,11 +21,13 @@ from typing import Any
 
 import msgspec
 
+from galley.engine.executors.local import empty, processes, shim
 from galley.engine.executors.local import limits as limiting
-from galley.engine.executors.local import processes, shim
+from galley.engine.executors.local.beside import Beside
 from galley.engine.executors.local.messages import (
     BROKEN,
     EXITED,
+    MOST_PLACES_BYTES,
     READY,
     REFUSED,
     REPORT,
@@ -37,6 +39,8 @@ from galley.engine.executors.local.messages import (
 _INT_BYTES = array("i").itemsize
 _PR_SET_NAME = 15
 _REHEARSALS = 20
+_MOST_REQUEST_BYTES = REQUEST.size + MOST_PLACES_BYTES
+_HANDLE_SPACE = socket.CMSG_SPACE(_INT_BYTES)
 
 
 def _load(settings: TemplateSettings) -> tuple[shim.RunStep, dict[str, Any] | None]:
@@ -65,6 +69,7 @@ class _Template:
         self._awake, self._wakes = socket.socketpair()
         self._awake.setblocking(False)
         self._wakes.setblocking(False)
+        self._beside = Beside() if Beside.possible else None
 
     def serve(self) -> None:
         """Answer requests until the server goes. A shim ends in here: it takes nothing apart."""
@@ -84,23 +89,41 @@ class _Template:
                 request = self._receive()
                 if request is None:
                     return
-                serial, generation, handle = request
-                if self._fork(serial):
-                    os._exit(shim.main(handle, generation, self._warm))
-                os.close(handle)
+                serial, generation, what = request
+                if isinstance(what, bytes):
+                    self._leave_files(serial, generation, what)
+                elif self._fork(serial):
+                    os._exit(shim.main(what, generation, self._warm))
+                else:
+                    os.close(what)
 
-    def _receive(self) -> tuple[int, int, int] | None:
-        """The next request and its memory file; None when the server has gone."""
-        space = socket.CMSG_SPACE(_INT_BYTES)
+    def _receive(self) -> tuple[int, int, int | bytes] | None:
+        """The next request, with its memory file or an empty step's places; None at the end."""
         data, ancillary, _, _ = self._connection.recvmsg(
-            REQUEST.size, space, socket.MSG_CMSG_CLOEXEC
+            _MOST_REQUEST_BYTES, _HANDLE_SPACE, socket.MSG_CMSG_CLOEXEC
         )
         if not data:
             return None
-        serial, generation = REQUEST.unpack(data)
+        serial, generation = REQUEST.unpack_from(data)
+        if not ancillary:
+            return serial, generation, data[REQUEST.size :]
         handles = array("i")
         handles.frombytes(ancillary[0][2][:_INT_BYTES])
         return serial, generation, handles[0]
+
+    def _leave_files(self, serial: int, generation: int, places: bytes) -> None:
+        """Have an empty step's process leave its files, beside this one where that can be done."""
+        if self._beside is None:
+            if self._fork(serial):
+                os._exit(empty.main(places, generation))
+            return
+        try:
+            pid, status = self._beside.run(lambda: empty.main(places, generation))
+        except OSError as error:
+            self._report(REFUSED, serial, error.errno or 0, f"fork failed: {error}")
+            return
+        self._report(STARTED, serial, pid)
+        self._report(EXITED, serial, status)
 
     def _fork(self, serial: int) -> bool:
         """Fork; True in the shim."""
