@@ -20,6 +20,16 @@ import psutil
 
 GALLEY = str(Path(sys.executable).with_name("galley"))
 USER, PASSWORD = "bench@example.org", "bench-password-42-long"
+CHECKING = {
+    "tests": {
+        "is_one": {
+            "action": "stop-on-error",
+            "test-variable": "one",
+            "type": "test-contents-as-integer",
+            "test-logic": {"test-compare": "equal-to", "test-metric": 1},
+        }
+    }
+}
 _READY = re.compile(r"Galley is ready at http://([0-9.]+):(\d+)")
 
 
@@ -103,7 +113,10 @@ class Client:
 
 
 def write_recipe(client: Client, graphs: dict[str, list[list[str]]]) -> None:
-    """Make the recipe `bench` with one variation for each graph; its steps do nothing."""
+    """Make the recipe `bench` with one variation for each graph.
+
+    Its steps do nothing, but for those whose names begin with `c`, which check something.
+    """
     client.call("POST", "/v2/recipe/create/master/bench", {"templatename": "qs1"})
     tree = client.call("GET", "/v2/recipe/tree/master/bench")["recipes"]["bench"]
     files: dict[str, Any] = {
@@ -122,12 +135,12 @@ def write_recipe(client: Client, graphs: dict[str, list[list[str]]]) -> None:
     steps = {step for edges in graphs.values() for edge in edges for step in edge}
     texts: dict[str, Any] = {
         "description.json": {"description": "steps that do nothing"},
-        "variables.json": {"variable-list": {}},
+        "variables.json": {"variable-list": {"one": 1}},
         "variations.json": variations,
     }
     for step in steps:
         texts[f"{step}/description.json"] = {"type": "DKNode_NoOp", "description": step}
-        texts[f"{step}/notebook.json"] = {}
+        texts[f"{step}/notebook.json"] = CHECKING if step.startswith("c") else {}
     files |= {
         path: {"contents": json.dumps(content), "isNew": True} for path, content in texts.items()
     }
