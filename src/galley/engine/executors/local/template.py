@@ -1,8 +1,9 @@
 """The warm process that shims are forked from: `python -m galley.engine.executors.local.template`.
 
 It is exec'd, never forked from the threaded server; it has one thread and never sees a task: the
-memory file that holds one (with its secrets) passes through it to the shim unread. It ends when
-the server's socket closes; its shims go on.
+memory file that holds one (with its secrets) passes through it to the shim unread. Empty steps,
+which have no secret, are served `beside` it. It ends when the server's socket closes; its shims go
+on.
 """
 
 import contextlib
