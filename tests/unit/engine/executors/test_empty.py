@@ -70,7 +70,10 @@ def test_who_comes_second_leaves_the_attempt_alone(make_bench):
     assert bench.run("noop", "two", body=EMPTY).state == "succeeded"
 
 
-@pytest.mark.parametrize("point", ["shim.forked", "shim.claimed", "shim.before_exit_file"])
+@pytest.mark.parametrize(
+    "point",
+    ["empty.forked", "empty.claimed", "empty.before_exit_file", "empty.after_exit_file"],
+)
 def test_one_that_dies_half_way_takes_its_template_along_and_nothing_else(
     make_bench, monkeypatch, point
 ):
@@ -83,7 +86,7 @@ def test_one_that_dies_half_way_takes_its_template_along_and_nothing_else(
     ends = {key: bench.recorder.wait(key)[0] for key in "abcdef"}
     monkeypatch.delenv("GALLEY_FAILPOINTS")
     assert set(ends.values()) <= {"finished", "lost"}
-    assert (ends["c"] == "lost") == (point != "shim.forked")
+    assert (ends["c"] == "lost") == (point in {"empty.claimed", "empty.before_exit_file"})
     until(lambda: _template(bench) not in {0, first}, what="another template")
 
 

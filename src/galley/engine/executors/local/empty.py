@@ -24,21 +24,21 @@ def main(places: bytes, generation: int) -> int:
     """
     began = time.monotonic()
     os.setsid()
-    failpoint("shim.forked")
+    failpoint("empty.forked")
     folder, _, log = places.decode().partition("\0")
     mark = processes.mark_of(os.getpid())
     try:
         if mark is None or not claims.claim(folder, generation, mark):
             return messages.NOT_OURS
-        failpoint("shim.claimed")
+        failpoint("empty.claimed")
         os.close(logfile.opened(log))
     except OSError:
         return messages.COULD_NOT_BEGIN
     outcome = Outcome(state="succeeded", timings={"notebook": 0.0}, usage=shim.usage_since(began))
-    failpoint("shim.before_exit_file")
+    failpoint("empty.before_exit_file")
     try:
         messages.write_outcome(folder, outcome)
     except OSError:
         return messages.FAILED_TO_REPORT
-    failpoint("shim.after_exit_file")
+    failpoint("empty.after_exit_file")
     return 0
