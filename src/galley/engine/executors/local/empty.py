@@ -20,7 +20,7 @@ def places_of(task: Task) -> bytes:
 def main(places: bytes, generation: int) -> int:
     """Claim the attempt, make its log, leave the exit file; returns the exit status.
 
-    Signals stay blocked: it ends before anybody could wait for it.
+    SIGTERM stays blocked, as in the template: it ends before anybody could wait for it.
     """
     began = time.monotonic()
     os.setsid()

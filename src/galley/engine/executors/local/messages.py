@@ -19,7 +19,7 @@ FAILED_TO_REPORT = 74  # a shim's exit status when its exit file could not be wr
 REQUEST = struct.Struct("<QI")
 """Serial and generation of the claim. The task rides along as a descriptor, or it is an empty step,
 whose places (see `empty`) follow."""
-MOST_PLACES_BYTES = 16_384
+MOST_PLACES_BYTES = 16_384  # two paths, each longer than the kernel takes one
 REPORT = struct.Struct("<cQq")  # kind, serial, value; a text may follow
 READY, STARTED, EXITED, REFUSED, BROKEN = b"r", b"s", b"x", b"n", b"!"
 
