@@ -1,5 +1,6 @@
 """What several commands share: the data folder, settings, and the account's store."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,12 @@ def data_option(command: Command, *, required: bool = True) -> Command:
         required=required,
         help="The folder of everything that Galley keeps (GALLEY_DATA).",
     )(command)
+
+
+def say(line: str) -> None:
+    """Print a line that others wait for, in one piece: logs may go to the same place."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def load_settings(**options: Any) -> "Settings":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from galley.cli.common import data_option, load_settings
+from galley.cli.common import data_option, load_settings, say
 from galley.cli.place import locked, prepare
 from galley.kit.files import write_atomically
 
@@ -144,10 +144,10 @@ def _announce(runtime: "Runtime", port: int) -> None:
         setup = identity.make_setup_token(session, runtime.services.clock)
     shown = (settings.external_url or address_of(own, port)).encode()
     write_atomically(settings.data / ADDRESS_NAME, shown, durable=False)
-    print(f"Galley is ready at {address_of(own, port)}", flush=True)
+    say(f"Galley is ready at {address_of(own, port)}")
     if setup is not None:
         link = f"{address_of(settings, port)}/setup?token={setup}"
-        print(f"Set it up (this link works once, for a day): {link}", flush=True)
+        say(f"Set it up (this link works once, for a day): {link}")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from galley.cli.common import data_option, load_settings
+from galley.cli.common import data_option, load_settings, say
 from galley.cli.place import locked_worker, prepare
 
 
@@ -35,6 +35,6 @@ def worker(data: Path, name: str | None, slots: int | None) -> None:
     with locked_worker(data, made.name):
         made.start()
         slots = made.executor.capabilities().slots
-        print(f"Worker {made.name} is ready with {slots} slots", flush=True)
+        say(f"Worker {made.name} is ready with {slots} slots")
         ended.wait()
         made.stop()

@@ -47,7 +47,7 @@ def configure_logging(level: str = "info", *, stream: TextIO | None = None) -> N
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer(default=str)],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(file=out),
+        logger_factory=structlog.WriteLoggerFactory(file=out),  # a line is one piece
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(out)
