@@ -3,7 +3,10 @@
 SQLAlchemy works on each statement and each value for longer than the database does, and on Postgres
 waits for an answer to each kind of statement. Here statements are made once and rows go straight to
 the driver: on Postgres all of them in one round trip, with all values as text that the statement
-casts, so that it stays one prepared statement whatever is null and however large a number is.
+casts, so that it stays one prepared statement whatever is null and however large a number is. Rows
+to insert go there as one JSON document for each statement, since an execution costs more than a row
+on both sides; changes go one by one, so that each finds its row by the index, whatever the planner
+thinks of the table's size.
 """
 
 from collections import defaultdict
@@ -11,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Column, Connection, Dialect, Table
 from sqlalchemy.exc import DBAPIError, StatementError
@@ -23,10 +27,22 @@ _POSTGRES = "postgresql"
 
 
 class _Statement:
-    """Writes one row: `text` with placeholders, in the order of `columns`."""
+    """Writes one row: `text` with placeholders, in the order of `columns`.
 
-    def __init__(self, text: str, columns: Sequence["Column[Any]"], dialect: Dialect) -> None:
+    Where `takes_many` is set, its one placeholder takes a JSON array of rows.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        columns: Sequence["Column[Any]"],
+        dialect: Dialect,
+        *,
+        takes_many: bool = False,
+    ) -> None:
         self.text = text
+        self.takes_many = takes_many
+        self._names = [column.name for column in columns]
         self._as_text = dialect.name == _POSTGRES
         self._columns = [
             (column.name, _reader(column, dialect), _default(column)) for column in columns
@@ -48,6 +64,11 @@ class _Statement:
         except (TypeError, ValueError) as error:
             raise StatementError(str(error), self.text, None, error) from error
         return found
+
+    def document(self, rows: list[list[Any]]) -> list[Any]:
+        """The values of many rows as the one that a statement takes which takes many."""
+        named = [dict(zip(self._names, values, strict=True)) for values in rows]
+        return [msgspec.json.encode(named).decode()]
 
 
 def write(connection: Connection, inserts: Inserts, updates: Updates) -> None:
@@ -91,7 +112,8 @@ def _text(value: Any) -> str:
 def _send_to_postgres(raw: Any, many: _Many) -> None:
     with raw.pipeline(), raw.cursor() as cursor:
         for statement, rows in many:
-            for values in rows:
+            executions = [statement.document(rows)] if statement.takes_many else rows
+            for values in executions:
                 cursor.execute(statement.text, values, prepare=True)
 
 
@@ -124,6 +146,11 @@ def _with(statement: _Statement, rows: list[Row]) -> tuple[_Statement, list[list
 def _insert(dialect: Dialect, table: Table, names: tuple[str, ...]) -> _Statement:
     given = [column for column in table.c if column.name in names or column.default is not None]
     columns = ", ".join(_quoted(column, dialect) for column in given)
+    if dialect.name == _POSTGRES:
+        kinds = ", ".join(f"{_quoted(c, dialect)} {c.type.compile(dialect)}" for c in given)
+        source = f"json_to_recordset(%s::json) AS new({kinds})"
+        text = f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {source}"  # noqa: S608
+        return _Statement(text, given, dialect, takes_many=True)
     values = ", ".join(_place(column, dialect) for column in given)
     text = f"INSERT INTO {table.name} ({columns}) VALUES ({values})"  # noqa: S608 - names of tables
     return _Statement(text, given, dialect)
