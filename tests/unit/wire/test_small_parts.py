@@ -12,6 +12,7 @@ from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.testclient import TestClient
 
+from galley.cli.common import say
 from galley.core.errors import Conflict, ErrorKind, Invalid, NoSpace, TooMany, Unavailable
 from galley.kit.clock import ManualClock
 from galley.storage.blobs import BlobsAway
@@ -138,6 +139,32 @@ def test_a_log_that_cannot_be_written_ends_nothing(log_lines: io.StringIO) -> No
     structlog.get_logger("galley.test").error("told")
     logging.getLogger("a.library").warning("told, too")
     assert len(full.getvalue().splitlines()) == 2
+
+
+class Pieces(io.StringIO):
+    """A stream that remembers what it was given at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.given.append(text)
+        return super().write(text)
+
+
+def test_a_line_is_written_in_one_piece_so_that_no_other_comes_between(
+    log_lines: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces = Pieces()
+    configure_logging("info", stream=pieces)
+    structlog.configure(cache_logger_on_first_use=False)
+    structlog.get_logger("galley.test").info("told")
+    logging.getLogger("a.library").warning("told, too")
+    monkeypatch.setattr("sys.stdout", pieces)
+    say("Galley is ready")
+    assert [text.count("\n") for text in pieces.given] == [1, 1, 1]
+    assert all(text.endswith("\n") for text in pieces.given)
 
 
 def test_logs_are_json_without_credentials(log_lines: io.StringIO) -> None:
