@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -104,6 +105,31 @@ def test_a_folder_that_cannot_be_read_for_a_moment_loses_nothing(bench, fifo, ga
     assert bench.recorder.until(("started", "lost"), "one")[3] == {"pid": pid, "adopted": True}
     gate.touch()
     assert bench.recorder.outcome("one").exports == {"pid": pid}
+
+
+@pytest.mark.parametrize("pid_is_reused", [False, True])
+def test_an_attempt_that_ends_while_it_is_adopted_is_finished(
+    bench, fifo, gate, monkeypatch, pid_is_reused
+):
+    """It was seen alive, and is gone when its process is about to be watched."""
+    task, pid = waiting(bench, fifo, gate)
+    bench.executor.stop()
+    open_pidfd = os.pidfd_open
+
+    def end_before_it_is_watched(_pid):
+        handle = open_pidfd(pid)
+        gate.touch()
+        select.select([handle], [], [])
+        if pid_is_reused:
+            os.close(handle)
+            return open_pidfd(os.getpid())
+        return handle
+
+    monkeypatch.setattr(processes, "open_pidfd", end_before_it_is_watched)
+    successor(bench)
+    bench.executor.adopt(task)
+    assert bench.recorder.outcome("one").exports == {"pid": pid}
+    assert bench.recorder.kinds("one") == ["started", "finished"]
 
 
 def test_an_attempt_that_was_killed_meanwhile_is_lost(bench, fifo, gate):

@@ -308,10 +308,11 @@ class Supervisor:
         attempt.watched = processes.open_pidfd(mark.pid)
         if attempt.watched is None:
             self._loop.after(_PROC_POLL_S, lambda: self._poll_process(attempt, mark))
-        elif not processes.alive(mark):
-            self._conclude(attempt, None)
         else:
             self._loop.watch(attempt.watched, lambda: self._conclude(attempt, None))
+            if not processes.alive(mark):  # it ended meanwhile; its pid may be another's by now
+                self._conclude(attempt, None)
+                return
         if attempt.stop is not None and not known:
             self._ask(attempt, attempt.stop)
 
