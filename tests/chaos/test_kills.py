@@ -40,6 +40,8 @@ USER = "ann@example.org"
 FINAL = ("succeeded", "failed", "canceled")
 READY_S = 2.0
 """Within that the server must be ready again, all but one time in a hundred."""
+HAS_MACHINE = KILLS >= 100 and "PYTEST_XDIST_WORKER" not in os.environ
+"""Whether the times mean something: enough of them, and no other tests at the same time."""
 
 
 class Stage:
@@ -280,7 +282,7 @@ def test_random_kills_under_load_lose_nothing_and_finish_nothing_twice(
     )
     with capsys.disabled():
         print(f"\n{told}" if KILLS > 20 else "", end="")
-    assert KILLS < 100 or quantile(stage.start_times_s[1:], 0.99) <= READY_S, told
+    assert not HAS_MACHINE or quantile(stage.start_times_s[1:], 0.99) <= READY_S, told
 
 
 def check_answers(stage: Stage, journal: Journal) -> None:

@@ -115,6 +115,8 @@ class Live:
     process: subprocess.Popen[str]
     environment: dict[str, str]
     lines: list[str] = field(default_factory=list)
+    may_stumble: bool = False
+    """Whether the test brings about what Galley's own log may show with a traceback."""
 
     def run(self, *argv: str, stdin: str = "") -> str:
         """Run the `galley` program beside the server, on the same data; its output."""
@@ -159,7 +161,7 @@ class Live:
 
 @contextmanager
 def serve(data: Path, *options: str, **environment: str) -> Iterator[Live]:
-    """Start a server, wait for its line, and stop it at the end."""
+    """Start a server, wait for its line, and stop it at the end; its log must show no bug."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("GALLEY_")}
     env |= {"GALLEY_DATA": str(data), **environment}
     process = subprocess.Popen(
@@ -197,3 +199,6 @@ def serve(data: Path, *options: str, **environment: str) -> Iterator[Live]:
         listener.join(STOP_S)
         if process.stdout is not None:
             process.stdout.close()
+    first = next((n for n, line in enumerate(live.lines) if "Traceback" in line), None)
+    if first is not None and not live.may_stumble:
+        raise AssertionError(f"the server's log shows a bug:\n{''.join(live.lines[first:][:60])}")

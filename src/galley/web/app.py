@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -30,6 +30,7 @@ from galley.wire.errors import storage_error
 from galley.wire.services import Services
 
 PUBLIC = "public"
+_CLIENT_GONE = 499  # what servers note of such a call; never sent
 _REFUSED = (HTTPException, GalleyError, SQLAlchemyError, OSError, RepositoryMissing, Exception)
 
 log = structlog.get_logger("galley.web")
@@ -183,6 +184,8 @@ class _EventStream(StreamingResponse):
 
 def _refusals(environment: Environment) -> Callable[[Request, Exception], Any]:
     async def refuse(request: Request, error: Exception) -> Response:
+        if isinstance(error, ClientDisconnect):  # no bug, and nobody to show a page to
+            return Response(status_code=_CLIENT_GONE)
         return await run_in_threadpool(_show_error, request, environment, error)
 
     return refuse

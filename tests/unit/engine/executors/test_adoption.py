@@ -7,10 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.contract.live import until
 from tests.unit.engine.executors.conftest import HERE, Recorder
 from tests.unit.engine.executors.test_stopping import wait_for
 
@@ -77,6 +79,46 @@ def test_an_adopted_attempt_can_be_canceled(bench, fifo, gate):
     bench.cancel("one", grace_s=60)
     assert bench.recorder.outcome("one").state == "canceled"
     assert processes.started_ticks(pid) is None
+
+
+def test_a_cancel_while_the_folder_cannot_be_read_ends_what_lives(bench, fifo, gate, monkeypatch):
+    task, pid = waiting(bench, fifo, gate)
+    settle, is_away = claims.settle, threading.Event()
+    is_away.set()
+
+    def fail(folder):
+        if is_away.is_set():
+            raise OSError(errno.EIO, "away")
+        return settle(folder)
+
+    monkeypatch.setattr(claims, "settle", fail)
+    successor(bench)
+    bench.executor.adopt(task)
+    bench.cancel("one", grace_s=60)
+    until(lambda: bench.executor.list_keys() == {"one"}, what="the adoption")
+    is_away.clear()
+    assert bench.recorder.outcome("one").state == "canceled"
+    assert processes.started_ticks(pid) is None
+
+
+@pytest.mark.parametrize("name", ["age_s", "alive", "open_pidfd"])
+def test_a_fault_while_it_is_adopted_leaves_nothing_unwatched(bench, fifo, gate, monkeypatch, name):
+    task, pid = waiting(bench, fifo, gate)
+    bench.executor.stop()
+    real, faults = getattr(processes, name), iter([OSError(errno.EMFILE, "too many")] * 2)
+
+    def fail_twice(*arguments):
+        if (fault := next(faults, None)) is not None:
+            raise fault
+        return real(*arguments)
+
+    monkeypatch.setattr(processes, name, fail_twice)
+    successor(bench)
+    bench.executor.adopt(task)
+    bench.recorder.until(("started",), "one")
+    gate.touch()
+    assert bench.recorder.outcome("one").exports == {"pid": pid}
+    assert bench.recorder.kinds("one") == ["started", "finished"]
 
 
 def test_an_attempt_that_ended_meanwhile_is_finished(bench, fifo, gate):
@@ -206,7 +248,7 @@ def test_the_time_of_an_adopted_attempt_counts_from_its_start(bench, fifo, gate,
 
 
 def template_of(bench):
-    return bench.executor._supervisors[0]._link.pid
+    return bench.executor._supervisors[0]._template.link.pid
 
 
 def test_a_killed_template_is_replaced_and_its_shims_go_on(bench, fifo, gate):

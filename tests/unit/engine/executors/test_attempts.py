@@ -1,5 +1,6 @@
 """What becomes of single attempts: outcomes, logs, usage, failures with a reason."""
 
+import errno
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import pytest
 
 from galley.core.errors import Unavailable
 from galley.core.runs.plan import Limits
+from galley.engine.executors.local import messages
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z [DIWEO] .*")
 
@@ -205,3 +207,30 @@ def test_a_run_step_that_is_not_there_is_told_to_who_waits(make_bench):
     assert kind == "never_ran"
     assert "cannot start" in reason
     assert "no_such_thing" in reason
+
+
+def test_a_lack_of_descriptors_holds_steps_up_and_loses_none(bench, monkeypatch):
+    make, faults = os.memfd_create, iter([OSError(errno.EMFILE, "too many open files")] * 2)
+
+    def fail_twice(*arguments):
+        if (fault := next(faults, None)) is not None:
+            raise fault
+        return make(*arguments)
+
+    monkeypatch.setattr(os, "memfd_create", fail_twice)
+    for key in ("one", "two"):
+        bench.executor.submit(bench.task(key, "noop"))
+    assert [bench.recorder.outcome(key).state for key in ("one", "two")] == ["succeeded"] * 2
+
+
+def test_a_task_that_does_not_arrive_is_refused(bench, monkeypatch):
+    """The kernel may pass a message on without the memory file."""
+    bench.run("noop")
+    supervisor = bench.executor._supervisors[0]
+    told, on_report = [], supervisor.on_report
+    monkeypatch.setattr(supervisor, "on_report", lambda it: (told.append(it), on_report(it)))
+    link = supervisor._template.link
+    link._pass_on(messages.REQUEST.pack(1_000_000, 0))
+    assert bench.run("noop", "two").state == "succeeded"
+    assert (told[0].kind, told[0].serial) == (messages.REFUSED, 1_000_000)
+    assert supervisor._template.link is link

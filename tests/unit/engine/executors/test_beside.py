@@ -74,6 +74,20 @@ def test_a_parent_whose_memory_cannot_be_trusted_ends_at_once(end):
     assert done.returncode in {BROKEN, -signal.SIGSEGV}
 
 
+def test_a_parent_ends_too_where_the_process_was_killed_after_its_function_had_returned():
+    text = """
+class Killed(Beside):
+    def _enter(self, argument):
+        super()._enter(argument)
+        os.kill(os.getpid(), signal.SIGKILL)
+Killed().run(lambda: 0)
+print('went on')
+"""
+    done = run(text)
+    assert done.stdout == ""
+    assert done.returncode in {BROKEN, -signal.SIGSEGV}
+
+
 def test_a_refusal_of_the_kernel_is_an_oserror(monkeypatch):
     beside = Beside()
 

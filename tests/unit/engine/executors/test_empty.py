@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.contract.live import until
 
-from galley.engine.executors.local import Quick, claims, messages, processes
+from galley.engine.executors.local import Quick, claims, messages, processes, template
 from galley.engine.nodes import quick
 
 EMPTY = {"spec": {"kind": "noop", "sleep_s": 0.0}}
@@ -25,7 +25,7 @@ def _bench(make_bench):
 
 
 def _template(bench):
-    link = bench.executor._supervisors[1]._link
+    link = bench.executor._supervisors[1]._template.link
     return link.pid if link is not None and link.ready else 0
 
 
@@ -88,6 +88,35 @@ def test_one_that_dies_half_way_takes_its_template_along_and_nothing_else(
     assert set(ends.values()) <= {"finished", "lost"}
     assert (ends["c"] == "lost") == (point in {"empty.claimed", "empty.before_exit_file"})
     until(lambda: _template(bench) not in {0, first}, what="another template")
+
+
+def test_where_every_one_dies_they_are_not_tried_for_ever(make_bench, monkeypatch):
+    monkeypatch.setenv("GALLEY_FAILPOINTS", "empty.forked=kill")
+    bench = _bench(make_bench)
+    bench.executor.submit(bench.task("one", "noop", body=EMPTY))
+    assert bench.recorder.wait("one")[0] == "never_ran"
+    assert sorted(path.name for path in Path(bench.folder, "attempts/one").iterdir()) == [
+        "pid",
+        "pid.1",
+    ]
+
+
+def test_one_that_killed_its_template_is_forked_and_ends_well(make_bench, monkeypatch):
+    monkeypatch.setenv("GALLEY_FAILPOINTS", "empty.forked=kill@1")
+    bench = _bench(make_bench)
+    monkeypatch.delenv("GALLEY_FAILPOINTS")
+    bench.executor.submit(bench.task("one", "noop", body=EMPTY))
+    assert bench.recorder.outcome("one").state == "succeeded"
+
+
+def test_where_none_can_be_made_beside_the_template_they_are_forked(monkeypatch):
+    def refuse(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(
+        template, "Beside", type("Beside", (), {"possible": True, "__new__": refuse})
+    )
+    assert object.__new__(template._Template)._beside is None
 
 
 def test_however_they_are_killed_every_one_ends_and_no_result_is_half(make_bench):

@@ -1,13 +1,17 @@
 """Cancel and time-out: asked, then killed, with everything below; nothing is left running."""
 
+import errno
+import fcntl
 import os
+import resource
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 from tests.contract.live import until
 
-from galley.engine.executors.local import processes
+from galley.engine.executors.local import claims, processes
 
 
 def wait_for(path):
@@ -44,6 +48,39 @@ def test_cancel_before_a_start(make_bench, fifo, tmp_path):
     assert bench.recorder.kinds("second") == ["finished"]
     bench.cancel("first")
     bench.recorder.outcome("first")
+
+
+def test_a_step_is_ended_though_its_claim_cannot_be_read_for_a_while(
+    bench, fifo, tmp_path, monkeypatch
+):
+    bench.executor.submit(
+        bench.task("one", "wait", body={"at": str(fifo), "until": str(tmp_path / "never")})
+    )
+    wait_for(fifo)
+    find, faults = claims.find, iter([OSError(errno.EIO, "away")] * 2)
+
+    def fail_twice(*arguments):
+        if (fault := next(faults, None)) is not None:
+            raise fault
+        return find(*arguments)
+
+    monkeypatch.setattr(claims, "find", fail_twice)
+    bench.cancel("one", grace_s=0.1)
+    assert bench.recorder.outcome("one").state == "canceled"
+
+
+def test_a_process_is_waited_for_with_any_descriptor(monkeypatch):
+    """Descriptors from 1,024 on are usual in a busy server."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        low = os.pidfd_open(process.pid)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(4096, limits[0]), limits[1]))
+        high = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 2000)
+        os.close(low)
+        monkeypatch.setattr(processes, "open_pidfd", lambda _pid: high)
+        process.kill()
+        assert processes.wait_for_end(process.pid, 60)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_cancel_right_after_submit(bench, tmp_path):

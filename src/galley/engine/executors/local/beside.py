@@ -55,7 +55,10 @@ class Beside:
             raise OSError(error, os.strerror(error))
         if not self._returned:
             os._exit(_BROKEN)
-        return os.waitpid(pid, _WALL)
+        _, status = os.waitpid(pid, _WALL)
+        if os.WIFSIGNALED(status):  # after it had returned, on its way out of the interpreter
+            os._exit(_BROKEN)
+        return pid, status
 
     def _enter(self, _argument: object) -> int:
         """The beginning and end of such a process."""

@@ -46,7 +46,11 @@ def _is_ours(attempt: Attempt) -> bool:
 
 
 def ask(attempt: Attempt, stop: Stop) -> None:
-    """Tell the shim to stop, and why."""
+    """Tell the shim to stop, and why.
+
+    Raises:
+        OSError: what tells whose process it is cannot be read just now; nothing was sent.
+    """
     try:
         messages.write_stop(attempt.folder, stop)
     except OSError as error:
@@ -56,7 +60,11 @@ def ask(attempt: Attempt, stop: Stop) -> None:
 
 
 def kill(attempt: Attempt) -> None:
-    """Kill the shim and everything below it."""
+    """Kill the shim and everything below it.
+
+    Raises:
+        OSError: as for `ask`.
+    """
     if _is_ours(attempt):
         processes.kill_tree(attempt.pid)
 

@@ -93,14 +93,14 @@ class TemplateLink:
 
     def send_empty(self, serial: int, generation: int, places: bytes) -> bool:
         """Hand an empty step over, as `send` does a task."""
-        try:
-            self._socket.send(REQUEST.pack(serial, generation) + places)
-        except (BlockingIOError, BrokenPipeError, ConnectionResetError):
-            return False
-        return True
+        return self._pass_on(REQUEST.pack(serial, generation) + places)
 
     def send(self, serial: int, generation: int, task: bytes) -> bool:
-        """Hand a task over; False if the template takes no more just now (or is gone)."""
+        """Hand a task over; False if the template takes no more just now (or is gone).
+
+        Raises:
+            OSError: this process or the kernel lacks what it takes (descriptors, memory).
+        """
         handle = os.memfd_create("task", os.MFD_CLOEXEC)
         try:
             rest = memoryview(task)
@@ -108,11 +108,17 @@ class TemplateLink:
                 rest = rest[os.write(handle, rest) :]
             os.lseek(handle, 0, os.SEEK_SET)
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [handle]))]
-            self._socket.sendmsg([REQUEST.pack(serial, generation)], rights)
-        except (BlockingIOError, BrokenPipeError, ConnectionResetError):
-            return False
+            return self._pass_on(REQUEST.pack(serial, generation), rights)
         finally:
             os.close(handle)
+
+    def _pass_on(
+        self, request: bytes, rights: Sequence[tuple[int, int, "array[int]"]] = ()
+    ) -> bool:
+        try:
+            self._socket.sendmsg([request], rights)
+        except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+            return False
         return True
 
     def receive(self) -> Report | None:

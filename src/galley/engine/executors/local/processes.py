@@ -152,7 +152,9 @@ def wait_for_end(pid: int, seconds: float) -> bool:
     handle = open_pidfd(pid)
     if handle is not None:
         try:
-            return bool(select.select([handle], [], [], max(0.0, seconds))[0])
+            ended = select.poll()  # not `select`, which knows descriptors up to 1,023 only
+            ended.register(handle, select.POLLIN)
+            return bool(ended.poll(max(0.0, seconds) * 1000))
         finally:
             os.close(handle)
     while started_ticks(pid) is not None:

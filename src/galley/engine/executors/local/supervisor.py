@@ -5,6 +5,7 @@ import os
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -14,7 +15,8 @@ from galley.core.runs.task import Outcome, Task
 from galley.engine.executors.local import claims, empty, ending, messages, processes, shim
 from galley.engine.executors.local.attempt import Attempt, Phase, abandon
 from galley.engine.executors.local.diskwatch import DiskWatch
-from galley.engine.executors.local.link import Report, TemplateLink, last_complaint
+from galley.engine.executors.local.keeper import TemplateKeeper
+from galley.engine.executors.local.link import Report, TemplateLink
 from galley.engine.executors.local.loop import Loop
 from galley.engine.executors.local.messages import Stop, TemplateSettings
 from galley.kit.clock import Clock
@@ -25,8 +27,7 @@ log = structlog.get_logger("galley.executor")
 _GRACE_S, _DISK_GRACE_S = 5.0, 1.0
 _TIMEOUT_SLACK_S = 2.0
 _PROC_POLL_S = 0.25
-_RETRY_S = 0.05
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+_RETRY_S, _AFTER_FAULT_S = 0.05, 0.5
 _GIVE_UP_AFTER = 3
 _MOST_LOOKS, _LOOK_S = 20, 0.25
 _REMEMBERED = 4096
@@ -56,9 +57,9 @@ class Supervisor:
         self._settings = settings
         self._events = events
         self._slots = slots
-        self._complaints = complaints
-        self._import_paths = tuple(import_paths)
         self._loop = Loop(clock)
+        make = partial(TemplateLink, settings, complaints, tuple(import_paths))
+        self._template = TemplateKeeper(self._loop, make, complaints, self)
         watch = DiskWatch(settings.limits, self._on_over_disk)
         self._disk = watch if watches_disk else None
         self._is_empty = is_empty
@@ -68,14 +69,11 @@ class Supervisor:
         self._busy = 0
         self._recent: OrderedDict[str, None] = OrderedDict()
         self._serials = itertools.count(1)
-        self._link: TemplateLink | None = None
-        self._faults = 0
-        self._complaint = ""
 
     @property
     def trouble(self) -> str | None:
         """Why the template does not start, while that is so; may be read from any thread."""
-        return (self._complaint or "the template does not start") if self._faults else None
+        return self._template.trouble
 
     def list_keys(self) -> frozenset[str]:
         """The attempts that are here; may be asked from any thread."""
@@ -92,7 +90,7 @@ class Supervisor:
     def serve(self) -> None:
         """Start the template and work until `finish`."""
         try:
-            self._start_template()
+            self._template.start()
             self._loop.serve()
         finally:
             self._let_go()
@@ -117,7 +115,7 @@ class Supervisor:
         attempt = Attempt.of(task, None)
         attempt.claim_is_durable = given_at is not None and given_at > processes.booted_at()
         self._attempts[task.key] = attempt
-        self._look_for(attempt)
+        self._mind(attempt, self._look_for)
 
     def cancel(self, key: str, grace_s: float) -> None:
         """Stop the attempt, wherever it stands."""
@@ -127,18 +125,18 @@ class Supervisor:
 
     def _hand_out(self) -> None:
         """Send waiting attempts to the template while there are slots."""
-        while self._waiting and self._busy < self._slots and self._link is not None:
+        while self._waiting and self._busy < self._slots and self._template.link is not None:
             attempt = self._waiting[0]
             if attempt.phase is not Phase.WAITING:
                 self._waiting.popleft()
                 continue
             attempt.serial = next(self._serials)
             self._occupy(attempt, Phase.SENT)  # first: the watch notes what is there before it runs
-            send = self._link.send_empty if attempt.is_empty else self._link.send
-            if not send(attempt.serial, attempt.generation, attempt.payload or b""):
+            pause_s = _send(attempt, self._template.link)
+            if pause_s is not None:
                 self._release(attempt)
                 attempt.phase = Phase.WAITING
-                self._loop.after(_RETRY_S, self._hand_out)
+                self._loop.after(pause_s, self._hand_out)
                 return
             failpoint("executor.sent")
             self._waiting.popleft()
@@ -152,39 +150,7 @@ class Supervisor:
                 self._disk.began(attempt)
         attempt.phase = phase
 
-    def _on_report(self) -> None:
-        """Take in all that the template has told."""
-        link = self._link
-        while link is not None and link is self._link:
-            try:
-                report = link.receive()
-            except BlockingIOError:
-                return
-            if report is None:
-                self._on_template_gone()
-                return
-            self._take(link, report)
-
-    def _take(self, link: TemplateLink, report: Report) -> None:
-        if report.kind == messages.READY:
-            link.ready = True
-            self._faults = 0
-            return
-        if report.kind == messages.BROKEN:
-            log.error("template_broken", said=report.text)
-            self._complaint = report.text.splitlines()[0]
-            return
-        attempt = self._by_serial.get(report.serial)
-        if attempt is None:
-            return
-        if report.kind == messages.STARTED:
-            self._on_started(attempt, report.value)
-        elif report.kind == messages.EXITED:
-            self._conclude(attempt, report.value)
-        elif report.kind == messages.REFUSED:
-            self._on_refused(attempt, report.text)
-
-    def _on_started(self, attempt: Attempt, pid: int) -> None:
+    def _began(self, attempt: Attempt, pid: int) -> None:
         attempt.payload = None
         attempt.pid = pid
         self._occupy(attempt, Phase.RUNNING)
@@ -193,7 +159,7 @@ class Supervisor:
         if attempt.stop is not None:
             self._ask(attempt, attempt.stop)
 
-    def _on_refused(self, attempt: Attempt, why: str) -> None:
+    def _refused(self, attempt: Attempt, why: str) -> None:
         """The template did not fork: certainly nothing runs."""
         log.warning("fork_refused", key=attempt.key, why=why)
         attempt.refusals += 1
@@ -203,49 +169,52 @@ class Supervisor:
             return
         self._requeue(attempt)
         if "thread" in why:
-            self._on_template_gone()
+            self._template.replace()
         else:
-            self._loop.after(_RETRY_S * 10 * attempt.refusals, self._hand_out)
+            self._loop.after(_AFTER_FAULT_S * attempt.refusals, self._hand_out)
 
     def _requeue(self, attempt: Attempt) -> None:
+        """Nothing runs: hand the attempt out again, unless it was told to stop meanwhile."""
         self._by_serial.pop(attempt.serial, None)
         self._release(attempt)
         attempt.phase = Phase.WAITING
-        self._waiting.appendleft(attempt)
+        if attempt.stop is not None:
+            self._end_waiting(attempt, attempt.stop)
+        else:
+            self._waiting.appendleft(attempt)
 
-    # --- the template's life
+    # --- told by the keeper of the template
 
-    def _start_template(self) -> None:
-        if self._loop.stopping or self._link is not None:
-            return
-        try:
-            link = TemplateLink(self._settings, self._complaints, self._import_paths)
-        except OSError as error:
-            self._complaint = str(error)
-            self._after_fault()
-            return
-        self._link = link
-        self._loop.watch(link, self._on_report)
+    def on_started(self) -> None:
+        """There is a template: hand out what waits."""
         self._hand_out()
 
-    def _on_template_gone(self) -> None:
-        """Start a new template; shims of the old one go on and are watched by their pids."""
-        link, self._link = self._link, None
-        if link is None:
+    def on_report(self, report: Report) -> None:
+        """Take in what the template told about an attempt."""
+        attempt = self._by_serial.get(report.serial)
+        if attempt is None:
             return
-        self._loop.unwatch(link)
-        link.close()
+        if report.kind == messages.STARTED:
+            self._mind(attempt, self._began, report.value)
+        elif report.kind == messages.EXITED:
+            self._mind(attempt, self._conclude, report.value)
+        elif report.kind == messages.REFUSED:
+            self._mind(attempt, self._refused, report.text)
+
+    def on_gone(self) -> None:
+        """The template's shims go on and are watched by their pids; what had none comes again."""
         for attempt in list(self._by_serial.values()):
             self._by_serial.pop(attempt.serial, None)
-            if attempt.phase is Phase.RUNNING:
-                self._look_for(attempt)
-            else:
-                self._send_again(attempt)
-        if link.ready:
-            log.warning("template_gone", pid=link.pid)
-            self._start_template()
-        else:
-            self._after_fault()
+            runs = attempt.phase is Phase.RUNNING
+            self._mind(attempt, self._look_for if runs else self._send_again)
+
+    def on_failing(self, why: str) -> None:
+        """No template starts: whoever waits is not kept waiting."""
+        for attempt in list(self._waiting):
+            if abandon(attempt):
+                reason = f"the local executor cannot start: {why}"
+                self._report_lost(attempt, reason, never_ran=True)
+        self._waiting.clear()
 
     def _send_again(self, attempt: Attempt) -> None:
         """The request was in the old template's hands: see that no fork of it can win, repeat."""
@@ -256,33 +225,32 @@ class Supervisor:
             attempt.payload = None
             self._look_for(attempt)
 
-    def _after_fault(self) -> None:
-        """The template could not start: try later; after some tries, say so to who waits."""
-        self._faults += 1
-        pause_s = min(_FIRST_PAUSE_S * 2 ** (self._faults - 1), _LONGEST_PAUSE_S)
-        self._loop.after(pause_s, self._start_template)
-        if self._faults < _GIVE_UP_AFTER:
-            return
-        said = self._complaint or last_complaint(self._complaints)
-        log.error("template_cannot_start", tries=self._faults, said=said)
-        for attempt in list(self._waiting):
-            if abandon(attempt):
-                why = f"the local executor cannot start: {said}"
-                self._report_lost(attempt, why, never_ran=True)
-        self._waiting.clear()
+    def _mind(self, attempt: Attempt, act: Callable[..., None], *arguments: object) -> None:
+        """Do what is to be done about the attempt; should that fail, look for it in a while.
+
+        Without it a fault (no descriptor left, say) in between would leave an attempt that nobody
+        ends or watches.
+        """
+        try:
+            act(attempt, *arguments)
+        except Exception:
+            log.exception("act_failed", key=attempt.key)
+            self._loop.after(_AFTER_FAULT_S, lambda: self._mind(attempt, self._look_for))
 
     # --- watching what the template does not watch
 
     def _look_for(self, attempt: Attempt) -> None:
         """Watch the process that claimed the attempt, take its exit file, or give it up."""
-        if attempt.phase is Phase.DONE:
+        if attempt.phase is Phase.DONE or attempt.watched is not None:
             return
         try:
             claim = claims.settle(attempt.folder)
         except OSError as error:
             self._look_again(attempt, error)
             return
-        if claim is None:
+        if claim is None and attempt.stop is not None:
+            self._report_stopped(attempt, attempt.stop)
+        elif claim is None:
             self._report_lost(attempt, "the step's process was never started", never_ran=True)
         elif processes.alive(claim.mark):
             self._watch(attempt, claim.mark)
@@ -295,33 +263,47 @@ class Supervisor:
         if attempt.looks > _MOST_LOOKS:
             self._report_lost(attempt, f"the attempt's folder cannot be read: {error}")
         else:
-            self._loop.after(_LOOK_S, lambda: self._look_for(attempt))
+            self._loop.after(_LOOK_S, lambda: self._mind(attempt, self._look_for))
 
     def _watch(self, attempt: Attempt, mark: processes.Mark) -> None:
         """Report the attempt as started (once), and wait for its process to end."""
+        age_s = processes.age_s(mark)
         known = attempt.phase is Phase.RUNNING
         attempt.pid = mark.pid
         self._occupy(attempt, Phase.RUNNING)
         if not known:
             self._events.started(attempt.key, attempt.fence, {"pid": mark.pid, "adopted": True})
-            self._arm_timeout(attempt, processes.age_s(mark))
-        attempt.watched = processes.open_pidfd(mark.pid)
+            self._arm_timeout(attempt, age_s)
+        attempt.watched = self._open_watch(attempt)
         if attempt.watched is None:
-            self._loop.after(_PROC_POLL_S, lambda: self._poll_process(attempt, mark))
-        else:
-            self._loop.watch(attempt.watched, lambda: self._conclude(attempt, None))
-            if not processes.alive(mark):  # it ended meanwhile; its pid may be another's by now
-                self._conclude(attempt, None)
-                return
+            self._poll_later(attempt, mark)
+        elif not processes.alive(mark):  # it ended meanwhile; its pid may be another's by now
+            self._conclude(attempt, None)
+            return
         if attempt.stop is not None and not known:
             self._ask(attempt, attempt.stop)
+
+    def _open_watch(self, attempt: Attempt) -> int | None:
+        """Have the attempt concluded when its process ends; None where it must be polled."""
+        handle = processes.open_pidfd(attempt.pid)
+        if handle is None:
+            return None
+        try:
+            self._loop.watch(handle, lambda: self._mind(attempt, self._conclude, None))
+        except OSError:
+            os.close(handle)
+            return None
+        return handle
+
+    def _poll_later(self, attempt: Attempt, mark: processes.Mark) -> None:
+        self._loop.after(_PROC_POLL_S, lambda: self._mind(attempt, self._poll_process, mark))
 
     def _poll_process(self, attempt: Attempt, mark: processes.Mark) -> None:
         """Where there are no process descriptors: look now and then."""
         if attempt.phase is not Phase.RUNNING:
             return
         if processes.alive(mark):
-            self._loop.after(_PROC_POLL_S, lambda: self._poll_process(attempt, mark))
+            self._poll_later(attempt, mark)
         else:
             self._conclude(attempt, None)
 
@@ -348,23 +330,36 @@ class Supervisor:
         if attempt.phase is Phase.DONE or attempt.stop is not None:
             return
         attempt.stop = stop
-        if attempt.phase is Phase.WAITING:
-            if abandon(attempt):
-                outcome = messages.stopped_outcome(stop, attempt.timeout_s)
-                self._report_finished(attempt, outcome)
-            else:
-                self._look_for(attempt)
-        elif attempt.phase is Phase.RUNNING:
+        if attempt.phase is Phase.RUNNING:
             self._ask(attempt, stop)
+        elif attempt.phase is Phase.WAITING and attempt.payload is not None:
+            self._end_waiting(attempt, stop)
+        # else it is on its way or being looked for: who finds out how it stands sees to the stop
+
+    def _end_waiting(self, attempt: Attempt, stop: Stop) -> None:
+        """End an attempt that is in nobody's hands."""
+        if abandon(attempt):
+            self._report_stopped(attempt, stop)
+        else:
+            attempt.payload = None
+            self._mind(attempt, self._look_for)
 
     def _ask(self, attempt: Attempt, stop: Stop) -> None:
         """SIGTERM to the shim; what is left after the grace is killed."""
-        ending.ask(attempt, stop)
         self._loop.after(stop.grace_s, lambda: self._kill(attempt))
+        try:
+            ending.ask(attempt, stop)
+        except OSError as error:
+            log.warning("stop_not_sent", key=attempt.key, error=str(error))
 
     def _kill(self, attempt: Attempt) -> None:
-        if attempt.phase is Phase.RUNNING:
+        if attempt.phase is not Phase.RUNNING:
+            return
+        try:
             ending.kill(attempt)
+        except OSError as error:
+            log.warning("kill_not_sent", key=attempt.key, error=str(error))
+            self._loop.after(_AFTER_FAULT_S, lambda: self._kill(attempt))
 
     # --- the end of an attempt
 
@@ -395,6 +390,9 @@ class Supervisor:
             os.close(attempt.watched)
             attempt.watched = None
             ending.reap(attempt.pid)
+
+    def _report_stopped(self, attempt: Attempt, stop: Stop) -> None:
+        self._report_finished(attempt, messages.stopped_outcome(stop, attempt.timeout_s))
 
     def _report_finished(self, attempt: Attempt, outcome: Outcome) -> None:
         self._forget(attempt)
@@ -431,13 +429,21 @@ class Supervisor:
         """Leave everything as it is: attempts go on, the template ends."""
         for attempt in self._attempts.values():
             self._unwatch(attempt)
-        if self._link is not None:
-            self._loop.unwatch(self._link)
-            self._link.close()
-            self._link = None
+        self._template.close()
         self._attempts.clear()
         self._by_serial.clear()
         self._waiting.clear()
         if self._disk is not None:
             self._disk.close()
         self._loop.close()
+
+
+def _send(attempt: Attempt, link: TemplateLink) -> float | None:
+    """Give the attempt to the template; after how many seconds to try again if that fails."""
+    send = link.send_empty if attempt.is_empty else link.send
+    try:
+        is_sent = send(attempt.serial, attempt.generation, attempt.payload or b"")
+    except OSError as error:
+        log.warning("task_not_sent", key=attempt.key, error=str(error))
+        return _AFTER_FAULT_S
+    return None if is_sent else _RETRY_S

@@ -18,6 +18,7 @@ import socket
 import sys
 import traceback
 from array import array
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -61,7 +62,7 @@ def _load(settings: TemplateSettings) -> tuple[shim.RunStep, dict[str, Any] | No
 
 
 class _Template:
-    """Forks a shim for each request and tells the server how each began and ended."""
+    """Makes a process for each request and tells the server how each began and ended."""
 
     def __init__(self, connection: socket.socket, warm: shim.Warm) -> None:
         self._connection = connection
@@ -70,7 +71,16 @@ class _Template:
         self._awake, self._wakes = socket.socketpair()
         self._awake.setblocking(False)
         self._wakes.setblocking(False)
-        self._beside = Beside() if Beside.possible else None
+
+    @cached_property
+    def _beside(self) -> Beside | None:
+        """What makes processes beside this one; None where that cannot be done."""
+        if not Beside.possible:
+            return None
+        try:
+            return Beside()
+        except (OSError, MemoryError, AttributeError):
+            return None
 
     def serve(self) -> None:
         """Answer requests until the server goes. A shim ends in here: it takes nothing apart."""
@@ -91,30 +101,41 @@ class _Template:
                 if request is None:
                     return
                 serial, generation, what = request
-                if isinstance(what, bytes):
+                if what is None:
+                    self._report(REFUSED, serial, 0, "the task did not arrive (out of memory?)")
+                elif isinstance(what, bytes):
                     self._leave_files(serial, generation, what)
                 elif self._fork(serial):
                     os._exit(shim.main(what, generation, self._warm))
                 else:
                     os.close(what)
 
-    def _receive(self) -> tuple[int, int, int | bytes] | None:
-        """The next request, with its memory file or an empty step's places; None at the end."""
+    def _receive(self) -> tuple[int, int, int | bytes | None] | None:
+        """The next request, with its memory file or an empty step's places; None at the end.
+
+        The third is None where the kernel could not pass the memory file on.
+        """
         data, ancillary, _, _ = self._connection.recvmsg(
             _MOST_REQUEST_BYTES, _HANDLE_SPACE, socket.MSG_CMSG_CLOEXEC
         )
         if not data:
             return None
         serial, generation = REQUEST.unpack_from(data)
-        if not ancillary:
+        if len(data) > REQUEST.size:
             return serial, generation, data[REQUEST.size :]
+        if not ancillary:
+            return serial, generation, None
         handles = array("i")
         handles.frombytes(ancillary[0][2][:_INT_BYTES])
         return serial, generation, handles[0]
 
     def _leave_files(self, serial: int, generation: int, places: bytes) -> None:
-        """Have an empty step's process leave its files, beside this one where that can be done."""
-        if self._beside is None:
+        """Have an empty step's process leave its files, beside this one where that can be done.
+
+        One that was in the hands of a template that died may have been what it died of: it is
+        forked.
+        """
+        if generation > 0 or self._beside is None:
             if self._fork(serial):
                 os._exit(empty.main(places, generation))
             return
