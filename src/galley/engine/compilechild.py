@@ -82,7 +82,8 @@ def serve(control: int) -> NoReturn:
     gc.collect()
     gc.freeze()
     with socket.socket(fileno=control) as link:
-        link.send(b".")
+        if not _say_ready(link):
+            sys.exit(0)
         while True:
             message, fds, _, _ = socket.recv_fds(link, 1, _FDS)
             if not message:
@@ -91,6 +92,15 @@ def serve(control: int) -> NoReturn:
                 _fork(link, fds[0], fds[1], wall)
             for fd in fds:
                 os.close(fd)
+
+
+def _say_ready(link: socket.socket) -> bool:
+    """Tell the server; False if it went while this process started."""
+    try:
+        link.send(b".")
+    except (BrokenPipeError, ConnectionResetError):
+        return False
+    return True
 
 
 def _warm_up() -> None:

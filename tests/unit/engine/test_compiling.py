@@ -1,6 +1,9 @@
 import hashlib
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,6 +15,7 @@ import pytest
 from galley.core.errors import Refused, Unavailable
 from galley.core.recipes.templates import TEMPLATES
 from galley.core.runs.ports import CompileRequest
+from galley.engine import compiling
 from galley.engine.compilechild import Limit, limit_of
 from galley.engine.compiling import ChildCompiler
 
@@ -198,6 +202,17 @@ def test_the_child_leaves_when_the_server_is_gone() -> None:
     compiler._control.close()
     assert child.wait(timeout=240) == 0
     compiler.close()
+
+
+def test_a_child_whose_server_went_while_it_started_leaves_without_a_word() -> None:
+    ours, theirs = socket.socketpair()
+    ours.close()
+    with theirs:
+        command = [sys.executable, "-m", compiling.__name__, str(theirs.fileno())]
+        done = subprocess.run(
+            command, pass_fds=[theirs.fileno()], capture_output=True, check=False, timeout=240
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 def test_values_that_no_message_can_hold_are_refused(warm: ChildCompiler) -> None:
