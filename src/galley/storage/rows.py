@@ -42,7 +42,6 @@ class _Statement:
     ) -> None:
         self.text = text
         self.takes_many = takes_many
-        self._names = [column.name for column in columns]
         self._as_text = dialect.name == _POSTGRES
         self._columns = [
             (column.name, _reader(column, dialect), _default(column)) for column in columns
@@ -67,7 +66,8 @@ class _Statement:
 
     def document(self, rows: list[list[Any]]) -> list[Any]:
         """The values of many rows as the one that a statement takes which takes many."""
-        named = [dict(zip(self._names, values, strict=True)) for values in rows]
+        names = [name for name, _, _ in self._columns]
+        named = [dict(zip(names, values, strict=True)) for values in rows]
         return [msgspec.json.encode(named).decode()]
 
 
@@ -87,6 +87,8 @@ def write(connection: Connection, inserts: Inserts, updates: Updates) -> None:
     module: Any = connection.dialect.loaded_dbapi
     try:
         send(raw, many)
+    except UnicodeEncodeError as error:
+        raise StatementError(str(error), many[0][0].text, None, error) from error
     except module.Error as error:
         is_lost = bool(getattr(raw, "closed", False))
         if is_lost:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
 from galley.core.runs import models
 from galley.storage import rows
@@ -81,6 +81,19 @@ def void(database: Database, odd: dict[str, Any], error: type[Exception]) -> Non
     new = [{"id": 1, **ORDER, "uid": "1"}, {"id": 2, **ORDER, "uid": "2"} | odd]
     with pytest.raises(error), database.connection() as connection:
         rows.write(connection, [(models.orders, new)], [(models.orders, {1: {"priority": 1}})])
+    assert stored(database, models.orders) == []
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_half_a_character_is_refused_like_any_value_that_cannot_be_sent(
+    database: Database, is_new: bool
+) -> None:
+    odd = {"state": "\ud800"}
+    inserts = [(models.orders, [{"id": 1, **ORDER, **(odd if is_new else {})}])]
+    updates = [] if is_new else [(models.orders, {1: odd})]
+    refused = pytest.raises(StatementError, match="surrogates not allowed")
+    with refused, database.connection() as connection:
+        rows.write(connection, inserts, updates)
     assert stored(database, models.orders) == []
 
 
