@@ -98,7 +98,7 @@ def _paths(api: Api) -> list[str]:
 
 
 class Customers:
-    """Some who order, one who edits, one who reads; each with a connection of its own.
+    """Some who order, one who edits, one who reads; each write by a connection of its own.
 
     `orders` holds the order's name for each acknowledged key, `edits` the acknowledged edits in
     their order, `refused` how often each kind of write was refused with which status.
@@ -229,6 +229,7 @@ class Customers:
             api = self._api(api)
             answer = self._call(api, method, path, body, headers={"Idempotency-Key": key})
             if answer is not None and answer.status == 200:
+                api.close()
                 return answer
             if answer is not None:
                 self.refused[kind, answer.status] += 1
@@ -236,6 +237,7 @@ class Customers:
             threading.Event().wait(0.1)  # not as long as Retry-After says: the test is impatient
 
     def _api(self, api: Api | None) -> Api:
+        """This one while the server has not moved, else one with a new connection."""
         return api if api is not None and api.base == self._base else Api(self._base, self._token)
 
     def _call(self, api: Api, *asked: Any, **extra: Any) -> Answer | None:

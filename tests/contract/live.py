@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -98,12 +98,17 @@ class Api:
         assert got.status == 200, f"{method} {path}: {got.status} {got.text[:2000]}"
         return got.json
 
+    def close(self) -> None:
+        """Let go of its connections."""
+        self._client.close()
+        with suppress(ValueError):  # closed by `close_all` meanwhile
+            self._open.remove(self)
+
     @classmethod
     def close_all(cls, base: str) -> None:
         """Let go of all connections to a server."""
         for api in [api for api in cls._open if api.base == base]:
-            api._client.close()
-            cls._open.remove(api)
+            api.close()
 
 
 @dataclass
