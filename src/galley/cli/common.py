@@ -43,7 +43,7 @@ def load_settings(**options: Any) -> "Settings":
     from pydantic import ValidationError
     from pydantic_settings import SettingsError
 
-    from galley.settings import FILE_NAME, Settings
+    from galley.settings import Settings
 
     given = {name: value for name, value in options.items() if value not in (None, ())}
     try:
@@ -54,8 +54,17 @@ def load_settings(**options: Any) -> "Settings":
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
     except tomllib.TOMLDecodeError as error:
-        place = Path(str(given.get("data", "."))) / FILE_NAME
-        raise click.UsageError(f"{place} is not valid TOML: {error}") from None
+        raise click.UsageError(f"{_file(given)} is not valid TOML: {error}") from None
+    except UnicodeDecodeError as error:
+        raise click.UsageError(
+            f"{_file(given)} is not UTF-8 (byte {error.start}); save it as UTF-8."
+        ) from None
+
+
+def _file(given: dict[str, Any]) -> Path:
+    from galley.settings import FILE_NAME
+
+    return Path(str(given.get("data", "."))) / FILE_NAME
 
 
 def _told(fault: dict[str, Any]) -> str:

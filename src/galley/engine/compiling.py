@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import msgspec
+import structlog
 
 from galley.core.errors import GalleyError, Issue, Refused, Unavailable
 from galley.core.recipes.documents import MAX_BYTES
@@ -29,6 +30,8 @@ from galley.core.runs.plan import CompiledSource
 from galley.core.runs.ports import CompileRequest
 from galley.engine.compilechild import CompileAnswer, CompileOrder, Limit, limit_of, serve
 from galley.kit.destinations import ALLOW_VARIABLE
+
+log = structlog.get_logger("galley.compiler")
 
 _HEADER = struct.Struct(">I")
 _MAX_FRAME = 512 * 1024 * 1024
@@ -148,6 +151,14 @@ class ChildCompiler:
         for tries_left in reversed(range(_TRIES)):
             try:
                 return self._ask_once(frame, limit)
+            except _ForkGone:
+                log.warning("compilation_killed", tries_left=tries_left)
+                if not tries_left:
+                    raise Unavailable(
+                        "The process that compiles the recipe was killed or crashed, twice;"
+                        " try again.",
+                        retry_after_s=5,
+                    ) from None
             except _ChildGone as gone:
                 with self._lock:
                     if self._process is gone.process:
@@ -165,10 +176,14 @@ class ChildCompiler:
             os.ftruncate(progress, _NAME_BYTES)
             process = self._hand_over(theirs, progress)
             theirs.close()
-            deadline = time.monotonic() + limit.deadline_s
+            began = time.monotonic()
+            deadline = began + limit.deadline_s
             with _Watch(ours, deadline, process) as watch:
                 watch.send(frame)
                 answer = watch.answer()
+                passed_s = time.monotonic() - began
+                if answer is None and passed_s < min(limit.cpu_s, limit.deadline_s):
+                    raise _ForkGone
                 is_starved = answer is None and watch.used_s() < limit.cpu_s * _STARVED
             if is_starved:
                 raise Unavailable("The machine is too busy to compile; try again.", retry_after_s=5)
@@ -214,6 +229,7 @@ class ChildCompiler:
             ours.close()
             process.kill()
             process.wait()
+            log.error("compiler_does_not_start", pid=process.pid, status=process.returncode)
             raise Unavailable("The compiler does not start; see the server's log.", retry_after_s=5)
         ours.settimeout(None)
         self._process, self._control = process, ours
@@ -235,6 +251,10 @@ class _ChildGone(Exception):
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         super().__init__("the compiler's process is gone")
         self.process = process
+
+
+class _ForkGone(Exception):
+    """The fork of one request ended without an answer, before its time can have been up."""
 
 
 class _Watch:

@@ -203,7 +203,7 @@ class Launcher:
         if isinstance(error, KeyMissing | SealBroken):  # time mends neither
             self._refuse(task, error.message, retryable=False)
         elif isinstance(error, SQLAlchemyError | Unavailable):
-            log.warning("launch_put_off", key=task.key, error=str(error))
+            log.warning("launch_put_off", attempt=task.key, error=str(error))
             reason = "What the step needs could not be read: the database did not answer."
             self.never_ran(task.key, task.fence, reason)
         elif isinstance(error, RepositoryMissing):
@@ -216,7 +216,7 @@ class Launcher:
         elif isinstance(error, OSError):
             self._refuse(task, reason)
         else:
-            log.error("launch_failed", key=task.key, exc_info=error)
+            log.error("launch_failed", attempt=task.key, exc_info=error)
             self._refuse(task, "The server could not prepare the step; see its log.")
 
     def _submit(self, step: LiveStep, task: Task) -> None:

@@ -45,7 +45,7 @@ class Publisher:
         try:
             fault = self._fault(key, outcome)
         except Exception:
-            log.exception("publish_failed", key=key)
+            log.exception("publish_failed", attempt=key)
             fault = "Its results could not be stored; see the server's log."
         if fault is None:
             failpoint("publish.stored")
@@ -66,7 +66,7 @@ class Publisher:
                 except (BlobDamaged, FileNotFoundError) as error:
                     return f"The result {staged.name} could not be stored: {error}"
                 except OSError as error:
-                    log.warning("not_stored", key=key, name=staged.name, error=str(error))
+                    log.warning("not_stored", attempt=key, name=staged.name, error=str(error))
                     pause_s = next(tries, None)
                     if pause_s is None or self._closing.wait(pause_s):
                         return f"The result {staged.name} could not be stored: {error}"

@@ -175,6 +175,9 @@ def test_bad_settings_are_named(tmp_path: Path) -> None:
         "galley.toml is not valid TOML"
         in run("user", "add", "a@example.org", "--data", str(tmp_path)).output
     )
+    (tmp_path / "galley.toml").write_text("port = 1\n", encoding="utf-16")
+    told = run("user", "add", "a@example.org", "--data", str(tmp_path)).output
+    assert "galley.toml is not UTF-8 (byte 0); save it as UTF-8." in " ".join(told.split())
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,35 @@ def test_the_deadline_kills_a_compilation_and_leaves_nothing_behind() -> None:
         assert not alive, gone
 
 
+def test_a_compilation_that_is_killed_once_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ChildCompiler(cpu_s=60, deadline_s=240) as compiler:
+        kill_forks(monkeypatch, compiler, 1)
+        assert compiler.render("{{ a }}", {"a": 1}) == "1"
+
+
+def test_nobody_blames_a_recipe_for_compilations_that_are_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with ChildCompiler(cpu_s=60, deadline_s=240) as compiler:
+        kill_forks(monkeypatch, compiler, 2)
+        with pytest.raises(Unavailable, match="was killed or crashed, twice"):
+            compiler.render("{{ a }}", {"a": 1})
+
+
+def kill_forks(monkeypatch: pytest.MonkeyPatch, compiler: ChildCompiler, count: int) -> None:
+    """Have that many forks die before they hear what to do."""
+    compiler.start()
+    send, left = compiling._Watch.send, iter(range(count))
+
+    def kill_and_send(watch: compiling._Watch, frame: bytes) -> None:
+        if next(left, None) is not None:
+            assert watch._fork is not None
+            signal.pidfd_send_signal(watch._fork, signal.SIGKILL)
+        send(watch, frame)
+
+    monkeypatch.setattr(compiling._Watch, "send", kill_and_send)
+
+
 def test_large_sources_get_more_time_and_memory() -> None:
     small = Limit()
     assert limit_of(small, 999) == small

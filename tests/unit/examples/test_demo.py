@@ -1,7 +1,10 @@
 """The demo's folder: only what a demo made is emptied, and never under a server."""
 
+import ast
 import importlib.util
 import os
+import re
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -20,6 +23,19 @@ def demo() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_what_it_imports_is_installed_by_its_own_command() -> None:
+    """Not only by that of the tests."""
+    root = DEMO.parents[2]
+    locked = "".join((root / f"requirements/{name}.txt").read_text() for name in ("extras", "demo"))
+    provided = set(re.findall(r"^([a-z0-9-]+)==", locked, re.MULTILINE))
+    nodes = list(ast.walk(ast.parse(DEMO.read_text())))
+    names = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    names |= {it.name for node in nodes if isinstance(node, ast.Import) for it in node.names}
+    outside = {name.partition(".")[0] for name in names} - sys.stdlib_module_names
+    assert "rich" in outside
+    assert outside <= provided
 
 
 def test_an_earlier_demo_is_deleted_but_for_its_interpreters(

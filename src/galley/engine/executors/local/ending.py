@@ -54,7 +54,7 @@ def ask(attempt: Attempt, stop: Stop) -> None:
     try:
         messages.write_stop(attempt.folder, stop)
     except OSError as error:
-        log.warning("stop_not_written", key=attempt.key, error=str(error))
+        log.warning("stop_not_written", attempt=attempt.key, error=str(error))
     if _is_ours(attempt):
         processes.send(attempt.pid, signal.SIGTERM)
 
@@ -73,7 +73,7 @@ def sweep(attempt: Attempt) -> None:
     """Kill what a shim left behind that died without a word."""
     count = processes.kill_marked(OWNER_VARIABLE, attempt.folder)
     if count:
-        log.warning("strays_killed", key=attempt.key, count=count)
+        log.warning("strays_killed", attempt=attempt.key, count=count)
 
 
 def was_never_claimed(attempt: Attempt) -> bool:
@@ -112,4 +112,4 @@ def write_last_line(attempt: Attempt, text: str, limit_bytes: int) -> None:
         finally:
             file.close()
     except OSError as error:
-        log.warning("log_not_written", key=attempt.key, error=str(error))
+        log.warning("log_not_written", attempt=attempt.key, error=str(error))

@@ -161,7 +161,7 @@ class Supervisor:
 
     def _refused(self, attempt: Attempt, why: str) -> None:
         """The template did not fork: certainly nothing runs."""
-        log.warning("fork_refused", key=attempt.key, why=why)
+        log.warning("fork_refused", attempt=attempt.key, why=why)
         attempt.refusals += 1
         if attempt.refusals >= _GIVE_UP_AFTER:
             why = f"no process could be started for the step: {why}"
@@ -234,7 +234,7 @@ class Supervisor:
         try:
             act(attempt, *arguments)
         except Exception:
-            log.exception("act_failed", key=attempt.key)
+            log.exception("act_failed", attempt=attempt.key)
             self._loop.after(_AFTER_FAULT_S, lambda: self._mind(attempt, self._look_for))
 
     # --- watching what the template does not watch
@@ -350,7 +350,7 @@ class Supervisor:
         try:
             ending.ask(attempt, stop)
         except OSError as error:
-            log.warning("stop_not_sent", key=attempt.key, error=str(error))
+            log.warning("stop_not_sent", attempt=attempt.key, error=str(error))
 
     def _kill(self, attempt: Attempt) -> None:
         if attempt.phase is not Phase.RUNNING:
@@ -358,7 +358,7 @@ class Supervisor:
         try:
             ending.kill(attempt)
         except OSError as error:
-            log.warning("kill_not_sent", key=attempt.key, error=str(error))
+            log.warning("kill_not_sent", attempt=attempt.key, error=str(error))
             self._loop.after(_AFTER_FAULT_S, lambda: self._kill(attempt))
 
     # --- the end of an attempt
@@ -444,6 +444,6 @@ def _send(attempt: Attempt, link: TemplateLink) -> float | None:
     try:
         is_sent = send(attempt.serial, attempt.generation, attempt.payload or b"")
     except OSError as error:
-        log.warning("task_not_sent", key=attempt.key, error=str(error))
+        log.warning("task_not_sent", attempt=attempt.key, error=str(error))
         return _AFTER_FAULT_S
     return None if is_sent else _RETRY_S
