@@ -289,9 +289,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, help="the port to serve on (8080, or any free one)")
     wanted = parser.parse_args()
     started = time.monotonic()
-    os.environ.pop(
-        "PYTHONPATH", None
-    )  # where the demo's own packages are; Galley gets none of them
+    os.environ.pop("PYTHONPATH", None)  # the way to the demo's own packages: none of Galley's
     console.print("[bold]Galley[/]: 336,776 flights out of New York in 2013, end to end\n")
     try:
         prepare(damaged=wanted.damaged)

@@ -84,8 +84,13 @@ def _checks(runtime: Runtime) -> dict[str, Callable[[], str | None]]:
         executors = [it for it in runtime.executors.values() if isinstance(it, LocalExecutor)]
         return next(filter(None, (executor.trouble for executor in executors)), None)
 
+    def check_folder() -> str | None:
+        there = runtime.services.repositories.root.is_dir()
+        return None if there else "the folder of the recipes is gone; is its disk mounted?"
+
     return {
         "serving": check_serving,
+        "folder": check_folder,
         "database": check_database,
         "writer": check_writer,
         "steps": check_steps,

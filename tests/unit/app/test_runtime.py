@@ -41,7 +41,7 @@ def test_a_fresh_folder_becomes_a_galley(runtime: Runtime) -> None:
     assert oct(runtime.settings.data.stat().st_mode & 0o777) == "0o700"
     with TestClient(runtime.app, client=("127.0.0.1", 1)) as client:
         ready = client.get("/readyz")
-        parts = ("serving", "database", "writer", "steps")
+        parts = ("serving", "folder", "database", "writer", "steps")
         assert ready.json()["checks"] == dict.fromkeys(parts, "ok")
         assert client.get("/v2/userinfo").status_code == 401
         assert "message" in client.get("/v2/userinfo").json()
@@ -53,6 +53,12 @@ def test_a_fresh_folder_becomes_a_galley(runtime: Runtime) -> None:
         assert "galley_attempts_live 0.0" in text
         assert 'galley_runs_live{state="queued"} 0.0' in text
         assert 'galley_runs_finished_total{state="failed"} 0.0' in text
+        folder = runtime.services.repositories.root
+        folder.rename(folder.with_name("away"))
+        away = client.get("/readyz")
+        assert away.status_code == 503
+        assert away.json()["checks"]["folder"].startswith("the folder of the recipes is gone")
+        folder.with_name("away").rename(folder)
         for executor in runtime.executors.values():
             executor.stop()
         broken = client.get("/readyz")
