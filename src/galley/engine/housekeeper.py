@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from galley.engine.trouble import note_trouble
 from galley.kit.clock import Clock
 
 log = structlog.get_logger("galley.housekeeper")
@@ -65,5 +66,5 @@ class Housekeeper:
     def _attempt(self, chore: Chore) -> None:
         try:
             chore.do()
-        except Exception:
-            log.exception("chore_failed", chore=chore.name)
+        except Exception as error:  # noqa: BLE001 - the others must be done
+            note_trouble(log, "chore_failed", error, chore=chore.name)

@@ -25,6 +25,7 @@ import structlog
 from galley.core.errors import GalleyError
 from galley.core.runs import models
 from galley.core.runs.alerts import NO_MAIL_SERVER
+from galley.engine.trouble import note_trouble
 from galley.kit.clock import Clock
 from galley.kit.failpoints import failpoint
 from galley.storage.db import Database
@@ -199,8 +200,8 @@ class Mailer:
             try:
                 tried = self.send_due()
                 nap_s = 0.0 if tried == _BATCH else self._nap()
-            except Exception:
-                log.exception("mailer_trouble")
+            except Exception as error:  # noqa: BLE001 - this thread must go on
+                note_trouble(log, "mailer_trouble", error)
                 nap_s = _AFTER_TROUBLE_S
             self._wake.wait(nap_s)
             self._wake.clear()

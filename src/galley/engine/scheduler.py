@@ -15,6 +15,7 @@ from galley.core.runs.reading import order_view
 from galley.core.runs.schedule import next_due
 from galley.core.runs.states import OrderState
 from galley.core.runs.views import OrderView
+from galley.engine.trouble import note_trouble
 from galley.kit.failpoints import failpoint
 
 _LATE = timedelta(seconds=120)
@@ -113,8 +114,8 @@ class Scheduler:
             try:
                 self.fire_due()
                 nap_s = self._nap()
-            except Exception:
-                log.exception("scheduler_trouble")
+            except Exception as error:  # noqa: BLE001 - this thread must go on
+                note_trouble(log, "scheduler_trouble", error)
                 nap_s = _AFTER_TROUBLE_S
             self._desk.clock.wait(self._wake, nap_s)
             self._wake.clear()

@@ -15,6 +15,7 @@ from galley.core.runs import models
 from galley.core.runs.ports import RunWriter
 from galley.core.runs.states import RUN_FINAL
 from galley.engine.folders import Folders
+from galley.engine.trouble import note_trouble
 from galley.kit.clock import Clock
 from galley.kit.files import DOOMED, delete_folder
 from galley.storage.blobs import BlobStore
@@ -178,8 +179,8 @@ class Sweeper:
                 gone = self.sweep()
                 if gone:
                     log.info("swept", removed=gone)
-            except Exception:
-                log.exception("sweeper_trouble")
+            except Exception as error:  # noqa: BLE001 - this thread must go on
+                note_trouble(log, "sweeper_trouble", error)
 
 
 def _children(folder: Path) -> list[Path]:
