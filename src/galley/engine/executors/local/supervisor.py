@@ -214,6 +214,8 @@ class Supervisor:
             if abandon(attempt):
                 reason = f"the local executor cannot start: {why}"
                 self._report_lost(attempt, reason, never_ran=True)
+            else:
+                self._take_up(attempt)
         self._waiting.clear()
 
     def _send_again(self, attempt: Attempt) -> None:
@@ -222,8 +224,7 @@ class Supervisor:
             attempt.generation += 1
             self._requeue(attempt)
         else:
-            attempt.payload = None
-            self._look_for(attempt)
+            self._take_up(attempt)
 
     def _mind(self, attempt: Attempt, act: Callable[..., None], *arguments: object) -> None:
         """Do what is to be done about the attempt; should that fail, look for it in a while.
@@ -238,6 +239,11 @@ class Supervisor:
             self._loop.after(_AFTER_FAULT_S, lambda: self._mind(attempt, self._look_for))
 
     # --- watching what the template does not watch
+
+    def _take_up(self, attempt: Attempt) -> None:
+        """Some process has claimed the attempt already: see how it stands."""
+        attempt.payload = None
+        self._mind(attempt, self._look_for)
 
     def _look_for(self, attempt: Attempt) -> None:
         """Watch the process that claimed the attempt, take its exit file, or give it up."""
@@ -341,8 +347,7 @@ class Supervisor:
         if abandon(attempt):
             self._report_stopped(attempt, stop)
         else:
-            attempt.payload = None
-            self._mind(attempt, self._look_for)
+            self._take_up(attempt)
 
     def _ask(self, attempt: Attempt, stop: Stop) -> None:
         """SIGTERM to the shim; what is left after the grace is killed."""
