@@ -11,7 +11,8 @@ import pytest
 
 from galley.core.errors import Unavailable
 from galley.core.runs.plan import Limits
-from galley.engine.executors.local import messages
+from galley.core.runs.task import Outcome
+from galley.engine.executors.local import claims, messages, processes
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z [DIWEO] .*")
 
@@ -207,6 +208,16 @@ def test_a_run_step_that_is_not_there_is_told_to_who_waits(make_bench):
     assert kind == "never_ran"
     assert "cannot start" in reason
     assert "no_such_thing" in reason
+
+
+def test_what_somebody_has_claimed_is_looked_for_though_no_template_starts(make_bench):
+    bench = make_bench(run_step="steps:no_such_thing").start()
+    task = bench.task("one", "noop")
+    claims.claim(task.folder, 0, processes.Mark(2**22 - 1, 1, processes.boot_id()))
+    messages.write_outcome(task.folder, Outcome(state="succeeded"))
+    bench.executor.submit(task)
+    assert bench.recorder.outcome("one").state == "succeeded"
+    assert bench.executor.list_keys() == frozenset()
 
 
 def test_a_lack_of_descriptors_holds_steps_up_and_loses_none(bench, monkeypatch):
