@@ -120,8 +120,6 @@ class Live:
     process: subprocess.Popen[str]
     environment: dict[str, str]
     lines: list[str] = field(default_factory=list)
-    may_stumble: bool = False
-    """Whether the test brings about what Galley's own log may show with a traceback."""
 
     def run(self, *argv: str, stdin: str = "") -> str:
         """Run the `galley` program beside the server, on the same data; its output."""
@@ -205,5 +203,5 @@ def serve(data: Path, *options: str, **environment: str) -> Iterator[Live]:
         if process.stdout is not None:
             process.stdout.close()
     first = next((n for n, line in enumerate(live.lines) if "Traceback" in line), None)
-    if first is not None and not live.may_stumble:
+    if first is not None:
         raise AssertionError(f"the server's log shows a bug:\n{''.join(live.lines[first:][:60])}")

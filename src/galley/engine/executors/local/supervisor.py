@@ -280,14 +280,13 @@ class Supervisor:
         if not known:
             self._events.started(attempt.key, attempt.fence, {"pid": mark.pid, "adopted": True})
             self._arm_timeout(attempt, age_s)
+            if attempt.stop is not None:
+                self._ask(attempt, attempt.stop)
         attempt.watched = self._open_watch(attempt)
         if attempt.watched is None:
             self._poll_later(attempt, mark)
         elif not processes.alive(mark):  # it ended meanwhile; its pid may be another's by now
             self._conclude(attempt, None)
-            return
-        if attempt.stop is not None and not known:
-            self._ask(attempt, attempt.stop)
 
     def _open_watch(self, attempt: Attempt) -> int | None:
         """Have the attempt concluded when its process ends; None where it must be polled."""
