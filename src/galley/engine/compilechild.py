@@ -81,26 +81,23 @@ def serve(control: int) -> NoReturn:
     wall = landlock.ReadOnly(_pythons_own())
     gc.collect()
     gc.freeze()
-    with socket.socket(fileno=control) as link:
-        if not _say_ready(link):
-            sys.exit(0)
-        while True:
-            message, fds, _, _ = socket.recv_fds(link, 1, _FDS)
-            if not message:
-                sys.exit(0)
-            if len(fds) == _FDS:
-                _fork(link, fds[0], fds[1], wall)
-            for fd in fds:
-                os.close(fd)
+    gone = suppress(BrokenPipeError, ConnectionResetError)  # as a server that was killed leaves us
+    with gone, socket.socket(fileno=control) as link:
+        _answer_all(link, wall)
+    sys.exit(0)
 
 
-def _say_ready(link: socket.socket) -> bool:
-    """Tell the server; False if it went while this process started."""
-    try:
-        link.send(b".")
-    except (BrokenPipeError, ConnectionResetError):
-        return False
-    return True
+def _answer_all(link: socket.socket, wall: landlock.ReadOnly) -> None:
+    """Say that this process is ready, and fork for every request until the server goes."""
+    link.send(b".")
+    while True:
+        message, fds, _, _ = socket.recv_fds(link, 1, _FDS)
+        if not message:
+            return
+        if len(fds) == _FDS:
+            _fork(link, fds[0], fds[1], wall)
+        for fd in fds:
+            os.close(fd)
 
 
 def _warm_up() -> None:
