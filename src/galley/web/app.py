@@ -1,6 +1,6 @@
 """The pages as one ASGI application: its table of routes, and the way of a request through them."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -28,6 +28,7 @@ from galley.web.visit import Visit
 from galley.wire.call import call_of
 from galley.wire.errors import storage_error
 from galley.wire.services import Services
+from galley.wire.streaming import StreamedAnswer
 
 PUBLIC = "public"
 _CLIENT_GONE = 499  # what servers note of such a call; never sent
@@ -37,7 +38,7 @@ log = structlog.get_logger("galley.web")
 
 Reads = Callable[[Visit, Session], Response]
 Acts = Callable[[Visit], Response]
-Watches = Callable[[Visit, streams.Recheck], AsyncIterator[bytes]]
+Watches = Callable[[Visit, streams.Recheck], AsyncGenerator[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +169,10 @@ async def _stream(watches: Watches, request: Request, environment: Environment) 
     return _EventStream(watches(visit, recheck), place)
 
 
-class _EventStream(StreamingResponse):
+class _EventStream(StreamedAnswer):
     """Server-sent events that hold one of the places for streams until they end."""
 
-    def __init__(self, chunks: AsyncIterator[bytes], place: ExitStack) -> None:
+    def __init__(self, chunks: AsyncGenerator[bytes], place: ExitStack) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         super().__init__(chunks, media_type="text/event-stream", headers=headers)
         self._place = place

@@ -1,18 +1,18 @@
 """Files on their way to a browser: always as an attachment, in byte ranges, never rendered here."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
-from starlette.concurrency import iterate_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from galley.web.present import plain_text
 from galley.web.security import FILE_POLICY
+from galley.wire.streaming import StreamedAnswer, read_in_threads
 
 _CHUNK = 256 * 1024
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
@@ -66,7 +66,8 @@ def download(request: Request, parts: Sequence[Part], name: str, media_type: str
     status = 206 if is_part else 200
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers)
-    return StreamingResponse(_stream(parts, span), status_code=status, headers=headers)
+    chunks = read_in_threads(_read(parts, span))
+    return StreamedAnswer(chunks, status_code=status, headers=headers)
 
 
 def disposition(name: str) -> str:
@@ -91,12 +92,7 @@ def _wanted_span(text: str | None, size: int) -> _Span | None:
     return _Span(start, end) if start < end else None
 
 
-async def _stream(parts: Sequence[Part], span: _Span) -> AsyncIterator[bytes]:
-    async for chunk in iterate_in_threadpool(_read(parts, span)):
-        yield chunk
-
-
-def _read(parts: Sequence[Part], span: _Span) -> Iterator[bytes]:
+def _read(parts: Sequence[Part], span: _Span) -> Generator[bytes]:
     begin = 0
     for part in parts:
         end = begin + part.size_bytes
@@ -106,7 +102,7 @@ def _read(parts: Sequence[Part], span: _Span) -> Iterator[bytes]:
         begin = end
 
 
-def _read_part(part: Part, offset: int, count: int) -> Iterator[bytes]:
+def _read_part(part: Part, offset: int, count: int) -> Generator[bytes]:
     with part.open() as file:
         file.seek(offset)
         while count > 0:

@@ -7,7 +7,7 @@ browser hands back as `Last-Event-ID` after a lost connection: nothing is missin
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -44,7 +44,7 @@ def sse(event: str, data: str, event_id: str) -> bytes:
     return f"event: {event}\nid: {event_id}\n{body}\n".encode()
 
 
-async def watch_runs(visit: Visit, recheck: Recheck) -> AsyncIterator[bytes]:
+async def watch_runs(visit: Visit, recheck: Recheck) -> AsyncGenerator[bytes]:
     """The list's stream: `change` whenever any run changed, at most one a second."""
     with _wakened_by(visit.services.feed, None) as bell:
         yield sse("hello", visit.now.isoformat(), "0;")
@@ -61,7 +61,7 @@ async def watch_runs(visit: Visit, recheck: Recheck) -> AsyncIterator[bytes]:
                 yield b": still here\n\n"
 
 
-async def watch_run(visit: Visit, recheck: Recheck) -> AsyncIterator[bytes]:
+async def watch_run(visit: Visit, recheck: Recheck) -> AsyncGenerator[bytes]:
     """A run's stream, from where the browser's page or its last event stands, until it ends."""
     watcher = await run_in_threadpool(_RunWatcher.start, visit)
     since_check_s = quiet_s = 0.0

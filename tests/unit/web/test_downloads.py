@@ -1,7 +1,10 @@
+import asyncio
+import gc
 from io import BytesIO
 
 import pytest
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
@@ -103,3 +106,39 @@ def test_a_growing_file_is_sent_as_long_as_it_was(tmp_path):
         answer = client.get("/")
     assert answer.content == b"12345"
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+@pytest.mark.parametrize("ending", ["is cut off", "goes away"])
+def test_a_file_is_closed_when_its_reader_leaves(ending):
+    opened = []
+
+    def open_part():
+        opened.append(BytesIO(bytes(10 << 20)))
+        return opened[-1]
+
+    async def send(message):
+        if message.get("body"):
+            if ending == "goes away":
+                raise OSError
+            asyncio.current_task().cancel()
+            await asyncio.sleep(0)
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def talk():
+        asgi = {"spec_version": "2.4"}
+        scope = {"type": "http", "asgi": asgi, "method": "GET", "path": "/", "headers": []}
+        answer = download(Request(scope), [Part(10 << 20, open_part)], "a.log", "text/plain")
+        task = asyncio.ensure_future(answer(scope, receive, send))
+        left = await asyncio.gather(task, return_exceptions=True)
+        states = [file.closed for file in opened]  # before the loop's end closes what is left
+        return left, states
+
+    gc.disable()
+    try:
+        (left,), states = asyncio.run(talk())
+    finally:
+        gc.enable()
+    assert isinstance(left, asyncio.CancelledError | ClientDisconnect)
+    assert states == [True]
