@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from galley.core.runs.plan import Limits
+from galley.engine.executors.local import processes
 
 
 def test_output_goes_to_the_log_in_order(walled):
@@ -117,7 +118,6 @@ def test_a_file_of_a_program_is_limited(walled):
     assert (walled.folder / "work" / "big").stat().st_size == 1024 * 1024
 
 
-@pytest.mark.xdist_group("crowds")  # two at once leave the machine no process for what follows
 @pytest.mark.parametrize(
     "bomb", ["b() { b | b & }; b; sleep 600", "while true; do setsid sleep 600 & done"]
 )
@@ -127,6 +127,13 @@ def test_a_fork_bomb_is_bounded(walled, bomb):
     assert outcome.state == "failed"
     assert "limit of 40 processes at once: raise `processes`" in outcome.reason
     assert walled.run("noop", "two").state == "succeeded"
+
+
+def test_the_kernel_bounds_what_a_program_may_start(walled):
+    tasks = processes.tasks_on_machine()
+    walled.run("program", body={"argv": ["bash", "-c", "ulimit -u"]}, limits=Limits(processes=40))
+    shown = int(walled.log().split()[-1])
+    assert tasks / 2 < shown - 2 * 40 - 1000 < 30_000
 
 
 def test_a_container_engine_would_run_outside_the_wall(walled):

@@ -6,7 +6,7 @@ import signal
 
 import structlog
 
-from galley.engine.executors.local import claims, messages, processes
+from galley.engine.executors.local import cgroup, claims, messages, processes
 from galley.engine.executors.local.attempt import Attempt
 from galley.engine.executors.local.logfile import ERROR, LogFile
 from galley.engine.executors.local.masking import Masker
@@ -65,15 +65,27 @@ def kill(attempt: Attempt) -> None:
     Raises:
         OSError: as for `ask`.
     """
-    if _is_ours(attempt):
-        processes.kill_tree(attempt.pid)
+    mark = processes.mark_of(attempt.pid)
+    if mark is not None and _is_ours(attempt):
+        cgroup.kill_shim(mark)
 
 
 def sweep(attempt: Attempt) -> None:
     """Kill what a shim left behind that died without a word."""
-    count = processes.kill_marked(OWNER_VARIABLE, attempt.folder)
+    groups = _groups(attempt)
+    count = sum(group.kill() for group in groups)
+    count += processes.kill_marked(OWNER_VARIABLE, attempt.folder)
+    for group in groups:
+        group.remove()
     if count:
         log.warning("strays_killed", attempt=attempt.key, count=count)
+
+
+def _groups(attempt: Attempt) -> list[cgroup.ControlGroup]:
+    """The control groups of those that took the attempt up."""
+    claimants = (claims.find(attempt.folder, it) for it in range(attempt.generation + 1))
+    groups = (cgroup.ControlGroup.find(claim.mark) for claim in claimants if claim is not None)
+    return [group for group in groups if group is not None]
 
 
 def was_never_claimed(attempt: Attempt) -> bool:

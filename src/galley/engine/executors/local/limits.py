@@ -11,6 +11,7 @@ from galley.engine.executors.local import processes
 MEMORY, PROCESSES, DISK, CPU = "memory", "processes", "disk", "cpu"
 _MIB = 1024 * 1024
 _CPU_GRACE_S = 5
+_SPARE_TASKS = 1000
 _MEMORY_WORDS = (
     b"MemoryError",
     b"Cannot allocate memory",
@@ -58,8 +59,23 @@ def _scaled(amount: int | None, unit: int, base: int = 0) -> int | None:
     return None if amount is None else base + amount * unit
 
 
-def apply_to_program(limits: Limits) -> None:
-    """Limit this process, which is about to become a user's program, for good."""
+def most_tasks(most_processes: int) -> int:
+    """How many tasks (processes and threads) the kernel itself lets a step's programs have.
+
+    More than the processes that the watch allows, since every thread counts: it is there so that
+    programs that only fork cannot outrun the watch.
+    """
+    return 2 * most_processes + _SPARE_TASKS
+
+
+def apply_to_program(limits: Limits, tasks: int) -> None:
+    """Limit this process, which is about to become a user's program, for good.
+
+    `tasks` is how many processes and threads the machine has now: the kernel's limit counts all
+    of a user's.
+    """
+    if limits.processes is not None:
+        _lower(resource.RLIMIT_NPROC, tasks + most_tasks(limits.processes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if limits.disk_mb is not None:
         _lower(resource.RLIMIT_FSIZE, limits.disk_mb * _MIB)
@@ -76,7 +92,8 @@ class LimitWatch:
     """Counts what all programs of a step use together, and remembers which limit was hit.
 
     The kernel's own limits hold for one process each, and its process limit for all of a user's
-    processes (root is exempt), so the sum over the tree is looked at from outside.
+    processes and threads (root is exempt), so the sum over the tree is looked at from outside.
+    The control group, where there is one, sees to it that the tree cannot outgrow these looks.
     """
 
     def __init__(self, limits: Limits) -> None:

@@ -102,6 +102,11 @@ def thread_count() -> int:
     return _PROC.joinpath("self/task").stat().st_nlink - 2
 
 
+def tasks_on_machine() -> int:
+    """How many processes and threads there are on the machine (proc_loadavg(5))."""
+    return int(_read("/proc/loadavg").split()[3].partition(b"/")[2])
+
+
 def children(pid: int) -> list[int]:
     """The direct children of a process, zombies too."""
     found: list[int] = []

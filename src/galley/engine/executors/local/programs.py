@@ -17,6 +17,7 @@ from galley.core.runs.task import Task
 from galley.engine import sandbox
 from galley.engine.executors.local import limits as limiting
 from galley.engine.executors.local import processes
+from galley.engine.executors.local.cgroup import ControlGroup
 from galley.engine.executors.local.limits import LimitWatch
 from galley.engine.executors.local.logfile import ERROR, INFO, WARNING, LogFile, ProgramOutput
 from galley.engine.executors.local.messages import OWNER_VARIABLE
@@ -46,6 +47,7 @@ class Programs:
         self._sandboxed = sandboxed
         self._lock = threading.Lock()
         self._running: dict[int, subprocess.Popen[bytes]] = {}
+        self._group: ControlGroup | None = None
         self._guarding = False
         self.grace_s = grace_s
 
@@ -106,9 +108,16 @@ class Programs:
     def kill_all(self) -> int:
         """Kill whatever still runs below this process; returns how many there were."""
         self._reap_orphans()
-        count = processes.kill_descendants(os.getpid())
+        count = self._kill_below()
         self._wait_for_none(_DRAIN_S)
         return count
+
+    def _kill_below(self) -> int:
+        """Kill everything below this process; returns how many there were."""
+        for pid in list(self._running):
+            processes.send_group(pid, signal.SIGKILL)
+        count = 0 if self._group is None else self._group.kill()
+        return max(count, processes.kill_descendants(os.getpid()))
 
     def _guard(self) -> None:
         """Before the first program: its orphans come to us, and it cannot look into us."""
@@ -171,16 +180,21 @@ class Programs:
         pipe, writing = os.pipe2(os.O_CLOEXEC)
         source = _memory_file(stdin) if stdin is not None else None
         limits, parent = self._watch.limits, os.getpid()
+        tasks = processes.tasks_on_machine()
+        door: int | None = None
 
         def prepare() -> None:
             libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != parent:
                 os._exit(1)
+            if door is not None:
+                os.write(door, b"0")
             if limited:
-                limiting.apply_to_program(limits)
+                limiting.apply_to_program(limits, tasks)
 
         try:
             with self._lock:
+                door = self._join_group() if limited else None
                 program = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL if source is None else source,
@@ -196,9 +210,9 @@ class Programs:
             os.close(pipe)
             raise
         finally:
-            os.close(writing)
-            if source is not None:
-                os.close(source)
+            for handle in (writing, source, door):
+                if handle is not None:
+                    os.close(handle)
         return program, pipe
 
     def _pump(
@@ -235,13 +249,10 @@ class Programs:
 
     def _look(self) -> None:
         """Reap what was orphaned, and end everything if it is too much."""
-        me = os.getpid()
         self._reap_orphans()
-        which = self._watch.exceeded(processes.descendants(me))
+        which = self._watch.exceeded(processes.descendants(os.getpid()))
         if which is not None:
-            for pid in list(self._running):
-                processes.send_group(pid, signal.SIGKILL)
-            processes.kill_descendants(me)
+            self._kill_below()
             self._log.say(ERROR, limiting.describe(which, self._watch.limits))
 
     def _reap_orphans(self) -> None:
@@ -259,21 +270,40 @@ class Programs:
             self._running.pop(program.pid, None)
             alone = not self._running
         processes.send_group(program.pid, signal.SIGKILL)
-        if alone and processes.kill_descendants(os.getpid()):
-            self._wait_for_none(_DRAIN_S)
+        if alone:
+            if self._kill_below():
+                self._wait_for_none(_DRAIN_S)
+            self._leave_group()
+
+    def _join_group(self) -> int | None:
+        """The door to the group of this attempt's programs; None where there are no groups.
+
+        Only what runs now is in it: it is made for the first program and goes with the last.
+        """
+        limits, mark = self._watch.limits, processes.mark_of(os.getpid())
+        if limits.processes is None or mark is None:
+            return None
+        if self._group is None:
+            self._group = ControlGroup.make(mark, limiting.most_tasks(limits.processes))
+        return None if self._group is None else self._group.open_door()
+
+    def _leave_group(self) -> None:
+        """Take the group away, and remember if it was too small."""
+        if self._group is not None:
+            if self._group.was_full():
+                self._watch.note(limiting.PROCESSES)
+            self._group.remove()
+            self._group = None
 
     def _ask_and_kill(self, grace_s: float) -> None:
         """SIGTERM to all that run, SIGKILL to those that are left after `grace_s`."""
-        me = os.getpid()
         helpers = set(self._running) if self._sandboxed else set()
-        for pid in processes.descendants(me):
+        for pid in processes.descendants(os.getpid()):
             if pid not in helpers:  # bubblewrap itself would die at once, and all in it
                 processes.send(pid, signal.SIGTERM)
         if not self._wait_for_none(grace_s):
             self._log.say(WARNING, f"Programs ignored SIGTERM for {grace_s:g} s: killed.")
-            for pid in list(self._running):
-                processes.send_group(pid, signal.SIGKILL)
-            processes.kill_descendants(me)
+            self._kill_below()
             self._wait_for_none(_DRAIN_S)
 
     def _wait_for_none(self, seconds: float) -> bool:

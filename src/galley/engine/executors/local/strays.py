@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from galley.engine.executors.local import claims, processes
+from galley.engine.executors.local import cgroup, claims, processes
 from galley.engine.executors.local.messages import TemplateSettings
 from galley.engine.executors.local.processes import Mark
 
@@ -46,10 +46,11 @@ def end_strays(folder: str, since_s: float, held: Callable[[], Collection[str]])
             processes.send(mark.pid, signal.SIGTERM)
             processes.send(mark.pid, signal.SIGCONT)
         else:
-            processes.kill_tree(mark.pid)
+            cgroup.kill_shim(mark)
     for mark in strays:
         if not processes.wait_for_end(mark.pid, _GRACE_S) and processes.alive(mark):
-            processes.kill_tree(mark.pid)
+            cgroup.kill_shim(mark)
+        cgroup.remove(mark)
     return len(strays)
 
 

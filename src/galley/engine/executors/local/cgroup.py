@@ -1,0 +1,172 @@
+"""The control group of a shim's programs: a bound on their number that the kernel keeps itself.
+
+A watch that counts processes from outside can be outrun by programs that only fork; RLIMIT_NPROC
+does not hold for root. Where neither version of the pids controller is ours to use, there is no
+group, and the watch stands alone.
+"""
+
+import contextlib
+import os
+import signal
+from functools import lru_cache
+from pathlib import Path
+from typing import Self
+
+from galley.engine.executors.local import processes
+from galley.engine.executors.local.processes import Mark
+
+_PIDS = "pids"
+_MOST_PASSES = 200
+
+
+class ControlGroup:
+    """A group below ours, named after the shim that has it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @classmethod
+    def make(cls, mark: Mark, most_tasks: int) -> Self | None:
+        """The group of this shim's programs, which are `most_tasks` processes and threads at most.
+
+        None where groups cannot be had.
+        """
+        base = _base()
+        if base is None:
+            return None
+        group = cls(base / _name(mark))
+        try:
+            group._folder.mkdir(exist_ok=True)
+            group._set_most(most_tasks)
+        except OSError:
+            group.remove()
+            return None
+        return group
+
+    @classmethod
+    def find(cls, mark: Mark) -> Self | None:
+        """The group that a shim has, or left when it died; None without one."""
+        base = _base()
+        if base is None or not (base / _name(mark)).is_dir():
+            return None
+        return cls(base / _name(mark))
+
+    def open_door(self) -> int:
+        """A descriptor: whoever writes b"0" to it has moved into the group.
+
+        Raises:
+            OSError: the group is gone.
+        """
+        return os.open(self._folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+
+    def was_full(self) -> bool:
+        """Whether the kernel refused to make a process or a thread."""
+        with contextlib.suppress(OSError, ValueError):
+            words = (self._folder / "pids.events").read_text().split()
+            return int(words[words.index("max") + 1]) > 0
+        return False
+
+    def kill(self) -> int:
+        """Kill all in the group, which can make no process any more; how many there were."""
+        with contextlib.suppress(OSError):
+            self._set_most(0)
+        killed: set[int] = set()
+        for _ in range(_MOST_PASSES):
+            fresh = set(self._members()) - killed
+            if not fresh:
+                break
+            for pid in fresh:
+                processes.send(pid, signal.SIGKILL)
+            killed |= fresh
+        return len(killed)
+
+    def remove(self) -> None:
+        """Take the group away if nobody is left in it."""
+        with contextlib.suppress(OSError):
+            self._folder.rmdir()
+
+    def _set_most(self, tasks: int) -> None:
+        (self._folder / "pids.max").write_text(str(tasks))
+
+    def _members(self) -> list[int]:
+        try:
+            return [int(pid) for pid in (self._folder / "cgroup.procs").read_text().split()]
+        except OSError:
+            return []
+
+
+def kill_shim(mark: Mark) -> None:
+    """Kill a shim and all its programs. Its group stays, until those have died: see `remove`."""
+    processes.send(mark.pid, signal.SIGSTOP)
+    group = ControlGroup.find(mark)
+    if group is not None:
+        group.kill()
+    processes.kill_tree(mark.pid)
+
+
+def remove(mark: Mark) -> None:
+    """Take the group away that a shim left, if nobody is left in it."""
+    group = ControlGroup.find(mark)
+    if group is not None:
+        group.remove()
+
+
+def _name(mark: Mark) -> str:
+    return f"galley.{mark.pid}.{mark.started}"
+
+
+@lru_cache(maxsize=1)
+def _base() -> Path | None:
+    """The folder where we may make groups with a bound, or None; looked for once."""
+    with contextlib.suppress(OSError, ValueError):
+        places = _own_places()
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        for line in mounts:
+            base = _base_of(line.split(), places)
+            if base is not None and os.access(base, os.W_OK):
+                return base
+    return None
+
+
+def _own_places() -> dict[str, str]:
+    """Controllers, and "" for version 2, to the group that this process is in (cgroups(7))."""
+    places: dict[str, str] = {}
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, place = line.split(":", 2)
+        places.update(dict.fromkeys(controllers.split(","), place))
+    return places
+
+
+def _base_of(mount: list[str], places: dict[str, str]) -> Path | None:
+    """Where groups may be made below a mount (a line of proc_pid_mountinfo(5)), if anywhere."""
+    kind, options = mount[mount.index("-") + 1], mount[-1].split(",")
+    if kind == "cgroup" and _PIDS in options and _PIDS in places:
+        return _below(mount, places[_PIDS])
+    if kind == "cgroup2" and "" in places:
+        own = _below(mount, places[""])
+        return None if own is None else _delegated(own)
+    return None
+
+
+def _below(mount: list[str], place: str) -> Path | None:
+    """The folder of a group in this mount, which may show a part of all groups only."""
+    root, point = mount[3], mount[4]
+    if root not in {"/", place} and not place.startswith(f"{root}/"):
+        return None
+    return Path(point, place.removeprefix(root.rstrip("/")).lstrip("/"))
+
+
+def _delegated(own: Path) -> Path | None:
+    """The group above ours, if a service manager gave it to us to divide.
+
+    A group of version 2 that has processes itself cannot be divided; the manager marks what it
+    gives away with `user.delegate` (systemd.resource-control(5), Delegate=, DelegateSubgroup=).
+    """
+    parent = own.parent
+    with contextlib.suppress(OSError):
+        if os.getxattr(parent, "user.delegate") == b"1":
+            control = parent / "cgroup.subtree_control"
+            if _PIDS not in control.read_text().split():
+                control.write_text(f"+{_PIDS}")
+            return parent
+    return None
