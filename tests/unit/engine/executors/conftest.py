@@ -6,7 +6,7 @@ import pytest
 
 from galley.core.runs.task import Task
 from galley.engine import sandbox
-from galley.engine.executors.local import LocalExecutor, processes
+from galley.engine.executors.local import LocalExecutor, cgroup, processes
 
 GUARD_S = 240.0
 NUMBERS = itertools.count()
@@ -160,7 +160,10 @@ def end(bench):
     """Stop an executor; its attempts would go on, so those that are left are killed."""
     bench.executor.stop()
     for _, _, _, handle in bench.recorder.left():
-        processes.kill_tree(handle["pid"])
+        mark = processes.mark_of(handle["pid"])
+        if mark is not None:
+            cgroup.kill_shim(mark)
+            cgroup.remove(mark)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from galley.core.runs.plan import Limits
-from galley.engine.executors.local import processes
 
 
 def test_output_goes_to_the_log_in_order(walled):
@@ -130,10 +129,8 @@ def test_a_fork_bomb_is_bounded(walled, bomb):
 
 
 def test_the_kernel_bounds_what_a_program_may_start(walled):
-    tasks = processes.tasks_on_machine()
     walled.run("program", body={"argv": ["bash", "-c", "ulimit -u"]}, limits=Limits(processes=40))
-    shown = int(walled.log().split()[-1])
-    assert tasks / 2 < shown - 2 * 40 - 1000 < 30_000
+    assert 2 * 40 + 1000 < int(walled.log().split()[-1]) < 40_000
 
 
 def test_a_container_engine_would_run_outside_the_wall(walled):

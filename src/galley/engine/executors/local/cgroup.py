@@ -8,6 +8,8 @@ group, and the watch stands alone.
 import contextlib
 import os
 import signal
+import time
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Self
@@ -17,6 +19,9 @@ from galley.engine.executors.local.processes import Mark
 
 _PIDS = "pids"
 _MOST_PASSES = 200
+_POLL_S = 0.01
+DEATH_S = 1.0
+"""How long killed processes are waited for."""
 
 
 class ControlGroup:
@@ -39,7 +44,7 @@ class ControlGroup:
             group._folder.mkdir(exist_ok=True)
             group._set_most(most_tasks)
         except OSError:
-            group.remove()
+            group.remove(0)
             return None
         return group
 
@@ -80,10 +85,25 @@ class ControlGroup:
             killed |= fresh
         return len(killed)
 
-    def remove(self) -> None:
-        """Take the group away if nobody is left in it."""
-        with contextlib.suppress(OSError):
-            self._folder.rmdir()
+    def remove(self, within_s: float, meanwhile: Callable[[], object] | None = None) -> None:
+        """Take the group away as soon as the last in it has died; leave it if that takes longer.
+
+        `meanwhile` is called again and again until then.
+        """
+        deadline = time.monotonic() + within_s
+        while True:
+            if meanwhile is not None:
+                meanwhile()
+            try:
+                self._folder.rmdir()
+            except FileNotFoundError:
+                return
+            except OSError:
+                if time.monotonic() >= deadline:
+                    return
+                time.sleep(_POLL_S)
+            else:
+                return
 
     def _set_most(self, tasks: int) -> None:
         (self._folder / "pids.max").write_text(str(tasks))
@@ -105,10 +125,10 @@ def kill_shim(mark: Mark) -> None:
 
 
 def remove(mark: Mark) -> None:
-    """Take the group away that a shim left, if nobody is left in it."""
+    """Take the group away that a shim left when it was killed."""
     group = ControlGroup.find(mark)
     if group is not None:
-        group.remove()
+        group.remove(DEATH_S)
 
 
 def _name(mark: Mark) -> str:

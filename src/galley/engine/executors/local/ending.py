@@ -76,7 +76,7 @@ def sweep(attempt: Attempt) -> None:
     count = sum(group.kill() for group in groups)
     count += processes.kill_marked(OWNER_VARIABLE, attempt.folder)
     for group in groups:
-        group.remove()
+        group.remove(cgroup.DEATH_S)
     if count:
         log.warning("strays_killed", attempt=attempt.key, count=count)
 

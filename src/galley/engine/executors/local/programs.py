@@ -31,6 +31,7 @@ _CHUNK_BYTES = 256 * 1024
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
 _DRAIN_S = 1.0
+_DEATH_S = 5.0
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -288,12 +289,13 @@ class Programs:
         return None if self._group is None else self._group.open_door()
 
     def _leave_group(self) -> None:
-        """Take the group away, and remember if it was too small."""
-        if self._group is not None:
-            if self._group.was_full():
-                self._watch.note(limiting.PROCESSES)
-            self._group.remove()
-            self._group = None
+        """Take the group away, once all in it are dead, and remember if it was too small."""
+        if self._group is None:
+            return
+        if self._group.was_full():
+            self._watch.note(limiting.PROCESSES)
+        self._group.remove(_DEATH_S, meanwhile=self._reap_orphans)
+        self._group = None
 
     def _ask_and_kill(self, grace_s: float) -> None:
         """SIGTERM to all that run, SIGKILL to those that are left after `grace_s`."""
