@@ -10,7 +10,8 @@ thinks of the table's size.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -21,7 +22,7 @@ from sqlalchemy.exc import DBAPIError, StatementError
 
 Row = Mapping[str, Any]
 Inserts = Sequence[tuple[Table, Iterable[Row]]]
-Updates = Sequence[tuple[Table, Mapping[int, Row]]]
+Updates = Sequence[tuple[Table, Mapping[Any, Row]]]
 _Many = list[tuple["_Statement", list[list[Any]]]]
 _POSTGRES = "postgresql"
 
@@ -72,7 +73,7 @@ class _Statement:
 
 
 def write(connection: Connection, inserts: Inserts, updates: Updates) -> None:
-    """Insert these rows, then change those by their ids, in this order.
+    """Insert these rows, then change those by their primary keys, in this order.
 
     Rows to insert that name fewer columns than others get the columns' defaults.
 
@@ -82,19 +83,40 @@ def write(connection: Connection, inserts: Inserts, updates: Updates) -> None:
     many = _statements(connection.dialect, inserts, updates)
     if not many:
         return
-    raw: Any = connection.connection.driver_connection
     send = _send_to_postgres if connection.dialect.name == _POSTGRES else _send_to_sqlite
+    with _driver(connection, many[0][0].text) as raw:
+        send(raw, many)
+
+
+def change_first(connection: Connection, text: str, values: Sequence[Any]) -> int:
+    """Begin a transaction on Postgres with this statement, in one round trip; the rows it changed.
+
+    `text` is the driver's, with its placeholders.
+
+    Raises:
+        StatementError: as `connection.execute` does.
+    """
+    with _driver(connection, text) as raw, raw.cursor() as cursor:
+        with raw.pipeline():
+            cursor.execute(text, values, prepare=True)
+        return int(cursor.rowcount)
+
+
+@contextmanager
+def _driver(connection: Connection, text: str) -> Iterator[Any]:
+    """The driver's own connection; its errors become those of SQLAlchemy."""
+    raw: Any = connection.connection.driver_connection
     module: Any = connection.dialect.loaded_dbapi
     try:
-        send(raw, many)
+        yield raw
     except UnicodeEncodeError as error:
-        raise StatementError(str(error), many[0][0].text, None, error) from error
+        raise StatementError(str(error), text, None, error) from error
     except module.Error as error:
         is_lost = bool(getattr(raw, "closed", False))
         if is_lost:
             connection.invalidate(error)
         raise DBAPIError.instance(
-            many[0][0].text, None, error, module.Error, connection_invalidated=is_lost
+            text, None, error, module.Error, connection_invalidated=is_lost
         ) from error
 
 
@@ -135,7 +157,7 @@ def _statements(dialect: Dialect, inserts: Inserts, updates: Updates) -> _Many:
     for table, changes in updates:
         alike = defaultdict(list)
         for key, values in changes.items():
-            alike[tuple(sorted(values))].append({**values, "id": key})
+            alike[tuple(sorted(values))].append({**values, _key_of(table).name: key})
         many += [_with(_update(dialect, table, names), some) for names, some in alike.items()]
     return many
 
@@ -160,12 +182,17 @@ def _insert(dialect: Dialect, table: Table, names: tuple[str, ...]) -> _Statemen
 
 @cache
 def _update(dialect: Dialect, table: Table, names: tuple[str, ...]) -> _Statement:
-    given = [*(table.c[name] for name in names), table.c.id]
+    given = [*(table.c[name] for name in names), _key_of(table)]
     *changes, where = (
         f"{_quoted(column, dialect)} = {_place(column, dialect)}" for column in given
     )
     text = f"UPDATE {table.name} SET {', '.join(changes)} WHERE {where}"  # noqa: S608 - as above
     return _Statement(text, given, dialect)
+
+
+def _key_of(table: Table) -> "Column[Any]":
+    (key,) = table.primary_key.columns
+    return key
 
 
 def _reader(column: "Column[Any]", dialect: Dialect) -> Callable[[Any], Any] | None:

@@ -656,6 +656,7 @@ def test_a_restarted_leader_does_not_wait_for_what_its_dead_self_left(
     with postgres_database.connection() as connection:
         assert leadership.acquire(connection, "a:1", 60) == 1
     dead = postgres_database.engine.connect()
+    dead.begin()
     leadership.hold(dead, "a:1", 1, 60)
     with postgres_database.connection() as connection:
         connection.exec_driver_sql("set local lock_timeout = 60000")

@@ -112,3 +112,18 @@ def test_a_connection_that_breaks_on_the_way_is_not_used_again(
     assert is_outcome_unknown(caught.value)
     for _ in range(3):
         assert stored(postgres_database, models.orders) == []
+
+
+def test_the_first_statement_begins_the_transaction_that_all_stand_or_fall_with(
+    postgres_database: Database,
+) -> None:
+    text = "update run_order set state = %s where id = %s"
+    with postgres_database.connection() as connection:
+        rows.write(connection, [(models.orders, [{"id": 1, **ORDER}])], [])
+    with postgres_database.connection() as connection:
+        assert rows.change_first(connection, text, ("failed", 1)) == 1
+        assert rows.change_first(connection, text, ("failed", 2)) == 0
+        connection.rollback()
+    assert stored(postgres_database, models.orders)[0]["state"] == "active"
+    with pytest.raises(DataError), postgres_database.connection() as connection:
+        rows.change_first(connection, "select 1 / %s::integer", (0,))

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from galley.core.caller import Caller
 from galley.core.events.models import audit_entries, audit_heads
+from galley.storage import rows
 
 GENESIS = "0" * 64
 RETENTION = timedelta(days=400)
@@ -41,13 +42,11 @@ _CHAINED = (
 )
 _BATCH = 1_000
 
-_ADD = audit_entries.insert()
 _END = (
     sa.select(audit_heads.c.last_id, audit_heads.c.last_hash)
     .where(audit_heads.c.name == _HEAD)
     .with_for_update()
 )
-_MOVE = audit_heads.update().where(audit_heads.c.name == _HEAD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,19 +116,28 @@ def append(target: Connection | Session, entries: Sequence[dict[str, Any]]) -> N
     The head row stays locked until the transaction ends (on SQLite the whole file is): call this
     after a change's other writes.
     """
-    if not entries:
-        return
-    connection = _connection(target)
+    if entries:
+        connection = _connection(target)
+        rows.write(connection, *chained(connection, entries))
+
+
+def chained(
+    connection: Connection, entries: Sequence[dict[str, Any]]
+) -> tuple[rows.Inserts, rows.Updates]:
+    """The rows that put entries at the chain's end, to be written in this transaction.
+
+    The head row is locked from now on; see `append`.
+    """
     last_id, previous = _locked_head(connection)
-    rows = []
+    links = []
     for given in entries:
         last_id += 1
         row = {name: given.get(name) for name in _CHAINED}
         row |= {"id": last_id, "at": _EPOCH + given["at_us"] * _MICROSECOND, "previous": previous}
         row["hash"] = previous = _hash(row)
-        rows.append(row)
-    connection.execute(_ADD, rows)
-    connection.execute(_MOVE, {"last_id": last_id, "last_hash": previous})
+        links.append(row)
+    head = {"last_id": last_id, "last_hash": previous}
+    return [(audit_entries, links)], [(audit_heads, {_HEAD: head})]
 
 
 def verify(target: Connection | Session) -> AuditFault | None:

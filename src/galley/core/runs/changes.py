@@ -2,10 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from functools import cache
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy import Connection, Table
 
 from galley.core.events import audit
@@ -62,19 +60,8 @@ class Changes:
         """Write everything gathered so far, parents before children, and start afresh."""
         inserts = [(t, new.values()) for t in _ORDERED if (new := self._inserts.pop(t.name, None))]
         updates = [(t, found) for t in _ORDERED if (found := self._updates.pop(t.name, None))]
-        rows.write(connection, inserts, updates)
-        self._write_companions(connection)
-
-    def _write_companions(self, connection: Connection) -> None:
         companions, self._companions = self._companions, []
+        others = [(metadata.tables[name], [row]) for name, row in companions if name != "audit"]
         entries = [row for name, row in companions if name == "audit"]
-        if entries:
-            audit.append(connection, entries)
-        for name, row in companions:
-            if name != "audit":
-                connection.execute(_insert(metadata.tables[name]), row)
-
-
-@cache
-def _insert(table: Table) -> sa.Insert:
-    return table.insert()
+        links, head = audit.chained(connection, entries) if entries else ((), ())
+        rows.write(connection, [*inserts, *others, *links], [*updates, *head])

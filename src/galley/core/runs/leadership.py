@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from galley.core.runs import models
+from galley.storage import rows
 
 LEADER = "leader"
 RETIRED = "retired"
@@ -88,12 +89,12 @@ def _end_writer(connection: Connection, *, older_than_s: float) -> bool:
 
 
 def hold(connection: Connection, holder: str, epoch: int, ttl_s: float) -> None:
-    """Renew the lease in a ledger transaction, and lock it until the commit.
+    """Begin a ledger transaction: renew the lease, and lock it until the commit.
 
     Raises:
         LeadershipLostError: somebody else has led since.
     """
-    if connection.exec_driver_sql(_HOLD, (ttl_s, LEADER, holder, epoch)).rowcount != 1:
+    if rows.change_first(connection, _HOLD, (ttl_s, LEADER, holder, epoch)) != 1:
         raise LeadershipLostError(f"epoch {epoch} of {holder} is over")
 
 
