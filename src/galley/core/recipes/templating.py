@@ -21,10 +21,11 @@ from jinja2.exceptions import (
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from galley.core.recipes.documents import parse_json
-from galley.core.recipes.escaping import guard_json, json_inside, json_outside
+from galley.core.recipes.escaping import guard_json, json_inside, json_outside, json_writer
 from galley.core.recipes.faults import SourceFault
 from galley.core.recipes.functions import FUNCTIONS, power
 from galley.core.recipes.later import LATER
+from galley.core.recipes.plain import joined, parts_of, roots_of, values_of
 from galley.core.recipes.references import find_references
 
 MAX_OUTPUT = 5_000_000
@@ -36,7 +37,9 @@ ReadFile = Callable[[str], str]
 __all__ = [
     "LATER",
     "Names",
+    "ReadFile",
     "Renderer",
+    "expressions_of",
     "find_references",
     "is_template",
     "names_in",
@@ -82,7 +85,34 @@ def names_in(source: str, file: str) -> Names:
     Raises:
         SourceFault: the template's syntax is wrong.
     """
-    return _names(source, file) if is_template(source) else Names()
+    if not is_template(source):
+        return Names()
+    parts = parts_of(source)
+    roots = None if parts is None else roots_of(parts, _TAKEN)
+    return _names(source, file) if roots is None else Names(roots, roots)
+
+
+def expressions_of(source: str, *, all_parts: bool = False) -> list[str]:
+    """The expressions `{{ ... }}` of a well-formed template, as they are written.
+
+    With `all_parts` the text and the statements between them come, too: joined, the parts are the
+    template again, but for white space that a dash (`{{-`) takes away.
+    """
+    parts: list[str] = []
+    part = ""
+    for _, kind, value in _SANDBOX.lex(source):
+        if kind == "variable_begin":
+            if all_parts and part:
+                parts.append(part)
+            part = "{{"
+        elif kind == "variable_end":
+            parts.append(f"{part}}}}}")
+            part = ""
+        else:
+            part += value
+    if all_parts and part:
+        parts.append(part)
+    return parts if all_parts else [part for part in parts if part.startswith("{{")]
 
 
 def render_text(
@@ -123,7 +153,10 @@ class Renderer:
         if not is_template(source):
             return source
         self._tell(file)
-        return self._render(_template(source, file, is_json=False), file)
+        plain = self._plain(source, file, lambda value, _: str(_finalize(value)))
+        return (
+            self._render(_template(source, file, is_json=False), file) if plain is None else plain
+        )
 
     def document(self, source: str, file: str) -> Any:
         """A JSON document, rendered and parsed.
@@ -131,10 +164,25 @@ class Renderer:
         Raises:
             SourceFault: as `render_text`, or the result is no valid JSON.
         """
+        return parse_json(self.json_text(source, file), file)
+
+    def json_text(self, source: str, file: str) -> str:
+        """A JSON text, rendered: values are escaped by their place in it (see `render_text`)."""
         if not is_template(source):
-            return parse_json(source, file)
+            return source
         self._tell(file)
-        return parse_json(self._render(_template(source, file, is_json=True), file), file)
+        plain = self._plain(source, file, json_writer())
+        return self._render(_template(source, file, is_json=True), file) if plain is None else plain
+
+    def _plain(self, source: str, file: str, write: Callable[[Any, str], str]) -> str | None:
+        """The text of a template that needs no Jinja (see `plain`); None if it does."""
+        parts = parts_of(source)
+        if parts is None or roots_of(parts, _TAKEN) is None:
+            return None
+        values = values_of(parts, self._context)
+        if values is None:
+            return None
+        return _join(iter(joined(parts, values, write)), file)
 
     def _tell(self, file: str) -> None:
         for tell in _watch:
@@ -212,6 +260,7 @@ def _make_environment() -> _Sandbox:
 
 
 _SANDBOX = _make_environment()
+_TAKEN = FUNCTIONS.keys() | _SANDBOX.globals.keys() | {"load_text"}
 
 
 @lru_cache(maxsize=1024)
@@ -249,8 +298,7 @@ def _names(source: str, file: str) -> Names:
         used = frozenset(meta.find_undeclared_variables(tree))
     except TemplateError as error:
         raise SourceFault(file, f"{_line(error)}{error}") from error
-    known = FUNCTIONS.keys() | _SANDBOX.globals.keys() | {"load_text"}
-    used = frozenset(used - known)
+    used = frozenset(used - _TAKEN)
     return Names(used, used - _tolerated(tree), frozenset(_loaded(tree)))
 
 
