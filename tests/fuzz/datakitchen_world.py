@@ -1,5 +1,6 @@
 """Good requests for every operation of the DataKitchen dialect that is done."""
 
+import base64
 import itertools
 import random
 from collections.abc import Callable
@@ -168,6 +169,24 @@ def _recipe_update(world: World) -> tuple[dict[str, str], Any]:
     files = {path: {"contents": world.name("text"), "isNew": True}}
     one = {"message": "m", "filepath": path, "file": world.name("text")}
     return _here(world, recipe="demo"), world.rng.choice([{"message": "m", "files": files}, one])
+
+
+@good("recipe-compile-file")
+def _compile_file(world: World) -> tuple[dict[str, str], Any]:
+    content = base64.b64encode(b"{{region}} {{CurrentOrderId}}").decode()
+    path = world.rng.choice(["resources/q.sql", "gate/notebook.json"])
+    return _order_path(world), {"file": {"path": path, "contents": content}}
+
+
+@good("recipe-validate")
+def _validate(world: World) -> tuple[dict[str, str], Any]:
+    changed = {"gate/notebook.json": '{"sleep": 1}', "resources/README.txt": {}}
+    return _order_path(world), world.rng.choice([{"files": {}}, {"files": changed}])
+
+
+@good("recipe-compile")
+def _compile(world: World) -> tuple[dict[str, str], Any]:
+    return _order_path(world), None
 
 
 def _order_path(world: World, **more: str) -> dict[str, str]:

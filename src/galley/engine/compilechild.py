@@ -18,11 +18,11 @@ import msgspec
 import galley
 from galley.core.errors import GalleyError, Issue
 from galley.core.recipes import compile as compiling
-from galley.core.recipes import templating
+from galley.core.recipes import showing, templating
 from galley.core.recipes.faults import SourceFault
 from galley.core.recipes.templates import TEMPLATES
 from galley.core.runs.plan import CompiledSource
-from galley.core.runs.ports import CompileRequest
+from galley.core.runs.ports import CompileRequest, ShownFile
 from galley.engine import landlock
 
 _HEADER = struct.Struct(">I")
@@ -41,10 +41,14 @@ class Limit(msgspec.Struct, frozen=True):
 
 
 class CompileOrder(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the child is asked: `compile`, `check` or `names` of a request, or `render` a text."""
+    """What the child is asked: an act on a request, or to `render` a text.
+
+    The acts are `compile`, `check`, `names`, `show`, and `show` of the one file named `path`.
+    """
 
     act: str
     request: CompileRequest | None = None
+    path: str = ""
     text: str = ""
     variables: dict[str, Any] = {}
     limit: Limit = Limit()
@@ -59,6 +63,7 @@ class CompileAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     issues: tuple[tuple[str, str, str], ...] = ()
     is_lasting: bool = True
     names: tuple[str, ...] = ()
+    files: tuple[ShownFile, ...] | None = None
 
 
 def limit_of(limit: Limit, files: int) -> Limit:
@@ -116,7 +121,8 @@ def _warm_up() -> None:
             system={},
         )
         compiled = compiling.compile_source(sample).compiled
-        msgspec.msgpack.encode(CompileAnswer(compiled=compiled))
+        files = showing.show_recipe(sample)
+        msgspec.msgpack.encode(CompileAnswer(compiled=compiled, files=files))
 
 
 def _pythons_own() -> list[str]:
@@ -186,11 +192,23 @@ def _act(order: CompileOrder) -> CompileAnswer:
         return CompileAnswer(names=tuple(compiling.variation_names(order.request)))
     if order.act == "check":
         return CompileAnswer(issues=_plain(compiling.check_recipe(order.request)))
-    found = compiling.compile_source(order.request)
+    if order.act == "show":
+        return _show(order.request, order.path)
+    return _compile(order.request)
+
+
+def _compile(request: CompileRequest) -> CompileAnswer:
+    found = compiling.compile_source(request)
     if found.compiled is None:
-        refused = compiling.refused(order.request, found.issues)
+        refused = compiling.refused(request, found.issues)
         return CompileAnswer(message=refused.message, issues=_plain(found.issues))
     return CompileAnswer(compiled=found.compiled, is_lasting=found.is_lasting)
+
+
+def _show(request: CompileRequest, path: str) -> CompileAnswer:
+    if path:
+        return CompileAnswer(text=showing.show_file(request, path))
+    return CompileAnswer(files=showing.show_recipe(request))
 
 
 def _plain(issues: Any) -> tuple[tuple[str, str, str], ...]:

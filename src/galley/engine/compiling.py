@@ -27,7 +27,7 @@ import structlog
 from galley.core.errors import GalleyError, Issue, Refused, Unavailable
 from galley.core.recipes.documents import MAX_BYTES
 from galley.core.runs.plan import CompiledSource
-from galley.core.runs.ports import CompileRequest
+from galley.core.runs.ports import CompileRequest, ShownFile
 from galley.engine.compilechild import CompileAnswer, CompileOrder, Limit, limit_of, serve
 from galley.kit.destinations import ALLOW_VARIABLE
 
@@ -119,7 +119,7 @@ class ChildCompiler:
         names: Sequence[str] = (request.variation,)
         if not request.variation:
             try:
-                names = self._ask(CompileOrder("names", request=request), len(request.files)).names
+                names = self.list_variations(request)
             except Refused as refused:
                 return refused.issues or (Issue("", refused.message),)
         issues: dict[Issue, None] = {}
@@ -127,6 +127,35 @@ class ChildCompiler:
             wanted = dataclasses.replace(request, variation=name)
             issues.update(dict.fromkeys(self._check_one(wanted)))
         return list(issues)
+
+    def list_variations(self, request: CompileRequest) -> Sequence[str]:
+        """See `ports.Compiler`."""
+        order = CompileOrder("names", request=_trimmed(request))
+        return self._ask(order, len(request.files)).names
+
+    def show(self, request: CompileRequest) -> Sequence[ShownFile]:
+        """Every file as a variation renders it; see `ports.Compiler`."""
+        order = CompileOrder("show", request=_trimmed(request))
+        answer = self._ask(order, len(request.files))
+        if answer.files is None:
+            raise Refused(answer.message, issues=_issues(answer))
+        return answer.files
+
+    def show_file(self, request: CompileRequest, path: str) -> ShownFile:
+        """One file as a variation renders it; see `ports.Compiler`."""
+        order = CompileOrder("show", request=_trimmed(request), path=path)
+        try:
+            answer = self._ask(order, len(request.files))
+        except Refused as passed:  # a limit
+            refused = passed
+        else:
+            if answer.text is not None:
+                return ShownFile(path, answer.text)
+            refused = Refused(answer.message, issues=_issues(answer))
+        own = next((issue for issue in refused.issues if issue.file == path), None)
+        if own is None:
+            raise refused
+        return ShownFile(path, None, fault=f"{path}: {own.description}")
 
     def _check_one(self, request: CompileRequest) -> Sequence[Issue]:
         try:

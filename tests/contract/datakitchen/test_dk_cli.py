@@ -266,3 +266,35 @@ def test_what_is_not_built_yet_ends_with_a_readable_error(dk, kitchen):
     assert done.returncode == 1
     assert "not built yet" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_recipe_is_validated_and_compiled(dk, demo, tmp_path):
+    dk.good("kitchen-get", demo.kitchen, "-r", "demo")
+    folder = tmp_path / demo.kitchen / "demo"
+    shown = dk.good("recipe-validate", "-v", "v1", cwd=folder)
+    assert "There are no local changes" in shown
+    assert "No recipe issues identified." in shown
+    (folder / "resources" / "q.sql").write_text("in {{region}} by {{CurrentOrderRunId}}\n")
+    shown = dk.good("file-compile", "-v", "v1", "-f", "resources/q.sql", cwd=folder)
+    assert "in eu by {{CurrentOrderRunId}}" in shown
+    assert "No recipe issues identified." in dk.good("recipe-validate", "-v", "v1", cwd=folder)
+    (folder / "gate" / "notebook.json").write_text('{"description": "{{ nope }}"}')
+    shown = dk.good("recipe-validate", "-v", "v1", cwd=folder)
+    assert "Validating recipe with local changes applied" in shown
+    assert "gate/notebook.json" in shown
+    assert "nope" in shown
+    failed = dk.call("file-compile", "-v", "v1", "-f", "gate/notebook.json", cwd=folder)
+    assert failed.returncode == 1
+    assert "gate/notebook.json" in failed.stdout + failed.stderr
+    dk.good("file-update", "-m", "m", "resources/q.sql", cwd=folder)
+    assert "compiled-recipe" in dk.good("recipe-compile", "-v", "v1", cwd=folder)
+    compiled = folder / "compiled-recipe" / "demo"
+    query = (compiled / "resources" / "q.sql").read_text()
+    assert query == "in eu by {{CurrentOrderRunId}}\n"
+    notebook = json.loads((compiled / "gate" / "notebook.json").read_text())
+    assert "enough" in notebook["tests"]
+    for command in ("recipe-validate", "recipe-compile"):
+        done = dk.call(command, "-v", "no_such_variation", cwd=folder)
+        assert done.returncode == 1
+        assert "no_such_variation" in done.stdout + done.stderr
+        assert "Traceback" not in done.stdout + done.stderr

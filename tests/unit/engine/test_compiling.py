@@ -268,3 +268,48 @@ def test_the_child_gets_none_of_the_servers_secrets(
     monkeypatch.setenv("GALLEY_SECRET_KEY", "top-secret")
     with ChildCompiler() as compiler:
         assert "GALLEY_SECRET_KEY" not in child_of(compiler).environ()
+
+
+def test_files_are_shown_by_another_process(warm: ChildCompiler) -> None:
+    files = template() | {"resources/x.sql": b"{{CurrentKitchen}} {{CurrentOrderId}}"}
+    shown = {file.path: file for file in warm.show(wish(files))}
+    assert set(shown) == set(files)
+    assert shown["resources/x.sql"].text == "dev {{CurrentOrderId}}"
+    assert shown["variations.json"].is_document
+    assert warm.show_file(wish(files), "resources/x.sql").text == "dev {{CurrentOrderId}}"
+    assert warm.list_variations(wish(files)) == ("variation1",)
+
+
+@pytest.mark.parametrize("source", [LOOP, DOUBLING])
+def test_a_shown_file_that_takes_too_much_is_refused_by_name(source: str) -> None:
+    files = template() | {"resources/x.sql": source.encode()}
+    with ChildCompiler(cpu_s=0.5, deadline_s=60, memory_mb=128) as compiler:
+        shown = compiler.show_file(wish(files), "resources/x.sql")
+        assert shown.text is None
+        assert shown.fault.startswith("resources/x.sql: ")
+        if source == LOOP:
+            with pytest.raises(Refused, match=r"resources/x\.sql took more than"):
+                compiler.show(wish(files))
+        else:  # nothing uses the file
+            assert {file.path: file.text for file in compiler.show(wish(files))}[
+                "resources/x.sql"
+            ] is None
+
+
+def test_a_step_that_doubles_is_refused_by_name_when_shown() -> None:
+    files = template() | {"load_orders/notebook.json": DOUBLING.encode()}
+    with (
+        ChildCompiler(cpu_s=5, deadline_s=60, memory_mb=128) as compiler,
+        pytest.raises(Refused, match=r"load_orders/notebook\.json"),
+    ):
+        compiler.show(wish(files))
+
+
+def test_faults_are_told_when_files_are_shown(warm: ChildCompiler) -> None:
+    with pytest.raises(Refused, match="has no variation 'nope'") as caught:
+        warm.show(wish(template(), "nope"))
+    assert caught.value.issues
+    with pytest.raises(Refused, match="has no variation 'nope'"):
+        warm.show_file(wish(template(), "nope"), "load_orders/notebook.json")
+    broken = template() | {"resources/x.sql": b"{{ nope( }}"}
+    assert warm.show_file(wish(broken), "resources/x.sql").fault.startswith("resources/x.sql: ")

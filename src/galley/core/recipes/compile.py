@@ -36,7 +36,7 @@ from galley.core.recipes.formats.variations import (
 from galley.core.recipes.graph import Graph
 from galley.core.recipes.references import find_references
 from galley.core.recipes.spec import SETTLED, is_brief
-from galley.core.recipes.templating import Renderer, is_template
+from galley.core.recipes.templating import ReadFile, Renderer, is_template
 from galley.core.recipes.variables import Resolved, gather, resolve
 from galley.core.runs.plan import (
     MAX_STEPS,
@@ -63,6 +63,20 @@ class Compilation:
     compiled: CompiledSource | None
     issues: tuple[Issue, ...]
     is_lasting: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What the files of a variation are rendered with, outside a run.
+
+    `values` are its variables and the system's, `legacy` the names that steps write as `$name`,
+    `steps` the folders of its graph. `read_text` gives a file of the source by its path.
+    """
+
+    values: Mapping[str, Any]
+    legacy: frozenset[str]
+    steps: frozenset[str]
+    read_text: ReadFile
 
 
 def compile_recipe(request: CompileRequest) -> CompiledSource:
@@ -103,12 +117,23 @@ def compile_source(request: CompileRequest) -> Compilation:
     return _Compilation(request).run()
 
 
+def examine_source(request: CompileRequest) -> tuple[Scope | None, tuple[Issue, ...]]:
+    """What the variation's files are rendered with, and all its issues.
+
+    There is no scope if the variation or its variables cannot be read at all.
+    """
+    compilation = _Compilation(request)
+    issues = compilation.run().issues
+    return compilation.scope, issues
+
+
 class _Compilation:
     """One source, one variation, one list of faults."""
 
     def __init__(self, request: CompileRequest) -> None:
         self.request = request
         self.faults = Faults()
+        self.scope: Scope | None = None
         self.files = request.files
         self._check_names()
         self.system = system.compile_variables(
@@ -129,7 +154,9 @@ class _Compilation:
         if variation is None:
             return Compilation(None, self.faults.issues)
         resolved = self._resolve(base, variation)
-        renderer = Renderer({**resolved.values, **self.system}, guarded(self.read_text))
+        is_readable = not self.faults.has_errors
+        values, read_text = {**resolved.values, **self.system}, guarded(self.read_text)
+        renderer = Renderer(values, read_text)
         self.variations.render = lambda value, where: self._rendered(renderer, value, FILE, where)
         now: datetime = system.as_moment(self.request.system.get("now")) or datetime.now(UTC)
         settings = self.variations.settings(variation, now)
@@ -137,6 +164,8 @@ class _Compilation:
         legacy_graph = self._document(LEGACY_GRAPH)
         graph, deciding = self.variations.graph(variation, legacy_graph)
         graph = self._wanted(graph)
+        if is_readable:
+            self.scope = Scope(values, legacy, frozenset(graph.needs), read_text)
         steps = self._steps(graph, deciding, resolved, legacy, renderer)
         if self.faults.has_errors:
             return Compilation(None, self.faults.issues)

@@ -19,13 +19,12 @@ from galley.core.runs.desk import Desk
 from galley.core.runs.gate import KitchenGate
 from galley.core.runs.orderer import acting_for
 from galley.core.runs.plan import CompiledSource, ScheduleSpec
-from galley.core.runs.ports import CompileRequest
 from galley.core.runs.schedule import check_schedule, next_due
+from galley.core.runs.sources import request_for
 from galley.core.runs.views import OrderView, OrderWish, RunView
 from galley.kit.ids import new_uid
 
 Companions = msg.Companions
-_Who = tuple[str, str]  # login and name
 _log = logging.getLogger(__name__)
 
 
@@ -43,7 +42,7 @@ def place_order(
     with desk.database.reading() as session:
         kitchen = projects.get_kitchen(session, caller, wish.kitchen)
         caller.require("order.create", kitchen)
-        request = _compile_request(desk, session, caller, kitchen, wish, _self(caller))
+        request = request_for(desk, session, caller, kitchen, wish)
     check_alerts(wish.alerts)
     compiled = desk.compiler.compile(request)
     schedule = wish.schedule if wish.schedule is not None else compiled.schedule
@@ -77,8 +76,8 @@ def fire_schedule(desk: Desk, caller: Caller, order: OrderView, due: Any) -> msg
     try:
         with desk.database.reading() as session:
             kitchen = KitchenGate(session, caller).home(order)
-            who = _self(acting_for(session, caller, order, kitchen))
-            request = _compile_request(desk, session, caller, kitchen, wish, who)
+            who = acting_for(session, caller, order, kitchen)
+            request = request_for(desk, session, caller, kitchen, wish, who)
         run = replace_due(_new_run(desk, kitchen, wish, desk.compiler.compile(request)), due)
         message = msg.FireSchedule(order.id, due, following, run)
     except Refused as error:
@@ -120,7 +119,7 @@ def resume_run(
         _require(session, caller, "run.resume", old)
         place = KitchenGate(session, caller).home(old)
         wish = _wish_of(order, {**old.parameters, **(parameters or {})})
-        request = _compile_request(desk, session, caller, place, wish, _self(caller))
+        request = request_for(desk, session, caller, place, wish)
     new = _new_run(desk, place, wish, desk.compiler.compile(request))
     extra = _audited(desk, caller, "run.resume", "run", old.uid)
     message = msg.ResumeRun(old.id, new, skip_failed, (*extra, *companions))
@@ -276,41 +275,6 @@ def _require(session: Session, caller: Caller, action: str, target: OrderView | 
 
 def _audited(desk: Desk, caller: Caller, action: str, kind: str, uid: str) -> Companions:
     return (("audit", audit.entry(caller, action, kind, uid, at=desk.clock.now())),)
-
-
-def _self(caller: Caller) -> _Who:
-    return caller.login or "", caller.name
-
-
-def _compile_request(  # noqa: PLR0917 - told apart by their types
-    desk: Desk, session: Session, caller: Caller, kitchen: Kitchen, wish: OrderWish, who: _Who
-) -> CompileRequest:
-    """The recipe's files as they are on the kitchen's branch, and the levels above them.
-
-    `who` is the user that the recipe's variables name.
-    """
-    found = projects.recipe_files(session, caller, desk.repositories, kitchen, wish.source_path)
-    parameters = {**(wish.infrastructure or {}), **wish.parameters}
-    return CompileRequest(
-        kind="recipe",
-        project=found.project,
-        branch=kitchen.name,
-        commit=found.commit,
-        tree=found.tree,
-        path=wish.source_path,
-        variation=wish.variation,
-        files=found.files,
-        levels=(("kitchen", kitchen.overrides), ("parameter", parameters)),
-        system={
-            "kitchen": kitchen.name,
-            "parent": kitchen.parent,
-            "user": who[0],
-            "user_name": who[1],
-            "now": desk.clock.now(),
-            "source_date": wish.source_date,
-        },
-        only_steps=wish.only_steps,
-    )
 
 
 def _new_order(

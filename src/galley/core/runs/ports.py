@@ -97,6 +97,20 @@ class CompileRequest:
     only_steps: tuple[str, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ShownFile:
+    """A file of a source as a variation renders it outside a run; `path` is below the source.
+
+    `text` is None where it cannot be shown; `fault` may then say why. `is_document`: the text is
+    a JSON object.
+    """
+
+    path: str
+    text: str | None
+    is_document: bool = False
+    fault: str = ""
+
+
 class Compiler(Protocol):
     """Turns a source into a plan in a warm, limited child: core never parses what users wrote."""
 
@@ -115,6 +129,27 @@ class Compiler(Protocol):
 
     def check(self, request: CompileRequest) -> Sequence[Any]:
         """All issues (`core.errors.Issue`) of a source, without making a plan of it."""
+        ...
+
+    def list_variations(self, request: CompileRequest) -> Sequence[str]:
+        """The variations that the source has; none if its list cannot be read."""
+        ...
+
+    def show(self, request: CompileRequest) -> Sequence[ShownFile]:
+        """Every file of the source, A to Z, as the variation renders it outside a run.
+
+        Raises:
+            Refused, Unavailable: as `compile`.
+        """
+        ...
+
+    def show_file(self, request: CompileRequest, path: str) -> ShownFile:
+        """One of the source's files; what is wrong with it is its `fault`.
+
+        Raises:
+            Refused: the variation or its variables cannot be read, or a limit was passed.
+            Unavailable: as `compile`.
+        """
         ...
 
 

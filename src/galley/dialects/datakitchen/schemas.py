@@ -1,5 +1,6 @@
 """What clients send: the shapes of request bodies. Unknown keys are ignored, as the vendor does."""
 
+import base64
 from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
@@ -188,6 +189,45 @@ class FileChanges(Body):
     def _from_form(cls, value: Any) -> Any:
         """A form sends the files as their JSON text."""
         return _json_inside(value, "an object of files") if isinstance(value, str) else value
+
+
+class FileText(Body):
+    """A file that is compiled as it is sent; its content always comes as base64."""
+
+    path: str = Field(min_length=1, max_length=1024)
+    contents: str
+
+    def content(self) -> bytes:
+        """The bytes of the file.
+
+        Raises:
+            Invalid: the content is no base64.
+        """
+        try:
+            return base64.b64decode(self.contents, validate=True)
+        except ValueError as error:
+            raise Invalid(f"file.contents: the content of {self.path} must be base64.") from error
+
+
+class FileToCompile(Body):
+    """The body of `recipe/compile`."""
+
+    file: Annotated[FileText, BeforeValidator(structure_from_text)]
+
+
+class LocalChanges(Body):
+    """The body of `recipe/validate`: files as the caller has them; null or `{}`: deleted."""
+
+    files: Annotated[dict[str, str | FileChange | None], BeforeValidator(_object_from_text)] = (
+        Field(default_factory=dict, max_length=5000)
+    )
+
+    def contents(self) -> dict[str, str | None]:
+        """Path -> text, or None for a deleted file."""
+        return {
+            path: change.contents if isinstance(change, FileChange) else change
+            for path, change in self.files.items()
+        }
 
 
 class StatusQuery(Body):

@@ -10,7 +10,10 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
+import msgspec
+
 from galley.core.errors import Invalid
+from galley.core.runs.ports import ShownFile
 
 BINARY = frozenset(
     """
@@ -72,13 +75,32 @@ def tree(recipe: str, files: Mapping[str, tuple[str, bytes | None]]) -> Tree:
     found: Tree = {recipe: []}
     for path in sorted(files):
         sha, content = files[path]
-        *folders, name = path.split("/")
-        directory = recipe
-        for folder in folders:
-            directory = f"{directory}/{folder}"
-            found.setdefault(directory, [])
-        found[directory].append(_entry(path, name, sha, content))
+        _folder(found, recipe, path).append(_entry(path, path.rsplit("/", 1)[-1], sha, content))
     return found
+
+
+def compiled(recipe: str, files: Iterable[ShownFile]) -> Tree:
+    """The tree of a compiled recipe: `json` is an object, or text; what cannot be shown has none.
+
+    Source: contract 3.5; dkcloudcommand 1.5.33, DKCloudCommandRunner._dump_contents.
+    """
+    found: Tree = {recipe: []}
+    for file in files:
+        entry: dict[str, Any] = {"filename": file.path.rsplit("/", 1)[-1]}
+        if file.text is not None and not is_binary(file.path):
+            is_document = file.is_document
+            entry["json"] = msgspec.Raw(file.text.encode()) if is_document else file.text
+        _folder(found, recipe, file.path).append(entry)
+    return found
+
+
+def _folder(found: Tree, recipe: str, path: str) -> list[dict[str, Any]]:
+    """The entries of the file's directory, which is made with all above it."""
+    directory = recipe
+    for folder in path.split("/")[:-1]:
+        directory = f"{directory}/{folder}"
+        found.setdefault(directory, [])
+    return found[directory]
 
 
 def filled(shown: Tree) -> Tree:

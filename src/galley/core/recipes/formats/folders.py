@@ -3,12 +3,14 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from galley.core.recipes.documents import decode, parse_json
 from galley.core.recipes.faults import Faults, SourceFault
 from galley.core.recipes.formats.reading import Section
 from galley.core.recipes.formats.scripts import CONFIG
+from galley.core.recipes.formats.scripts import FOLDER as SHARE
 from galley.core.recipes.formats.steps import FOLDERS, NOTEBOOK
 from galley.core.runs.plan import Retry
 
@@ -63,8 +65,7 @@ class FolderReader:
         self._files = files
         self._render = render
         self._faults = faults
-        names = "|".join(re.escape(name) for name in sorted(legacy, key=len, reverse=True))
-        self._legacy = re.compile(rf"\$({names})\b") if names else None
+        self._legacy = legacy
 
     def read(self, name: str) -> StepFolder:
         """The folder; what is missing or unknown becomes an issue."""
@@ -115,7 +116,7 @@ class FolderReader:
                 except SourceFault as fault:
                     self._faults.error(fault.file, fault.text)
                     continue
-                found[path] = self._legacy.sub(r"{{\1}}", text) if self._legacy else text
+                found[path] = with_legacy_names(text, self._legacy)
         return found
 
     def _check_complete(self, folder: StepFolder) -> None:
@@ -128,6 +129,27 @@ class FolderReader:
             self._faults.error(
                 f"{folder.name}/{part}", f"{what}; a step of this type needs it. Add it."
             )
+
+
+def is_rendered(path: str) -> bool:
+    """Whether a file of a recipe is a template: a container's share is not, but for its settings.
+
+    `path` is below the recipe. Source: contract 2.9.
+    """
+    _, _, below = path.partition("/")
+    return not below.startswith(f"{SHARE}/") or below == CONFIG
+
+
+def with_legacy_names(text: str, legacy: frozenset[str]) -> str:
+    """The text of a step's file with `$name` written as `{{name}}`, for these names."""
+    pattern = _legacy_pattern(legacy) if legacy else None
+    return pattern.sub(r"{{\1}}", text) if pattern else text
+
+
+@lru_cache(maxsize=1)
+def _legacy_pattern(legacy: frozenset[str]) -> re.Pattern[str]:
+    names = "|".join(re.escape(name) for name in sorted(legacy, key=len, reverse=True))
+    return re.compile(rf"\$({names})\b")
 
 
 def _kind(section: Section) -> str:
