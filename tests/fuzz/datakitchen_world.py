@@ -241,6 +241,17 @@ def _order_details(world: World) -> tuple[dict[str, str], Any]:
     return _here(world), body
 
 
+@good("order-export-logs")
+def _export_logs(world: World) -> tuple[dict[str, str], Any]:
+    return _here(world, run=world.run), None
+
+
+@good("order-logs")
+def _order_logs(world: World) -> tuple[dict[str, str], Any]:
+    filters = {"node": "gate", "record_type": ["INFO", "WARN"], "start": 0, "count": 10}
+    return _here(world, run=world.run), world.rng.choice([None, {}, filters])
+
+
 @good("order-resume")
 def _order_resume(world: World) -> tuple[dict[str, str], Any]:
     body = {"kitchen_name": world.kitchen, "serving_hid": world.failed_run()}

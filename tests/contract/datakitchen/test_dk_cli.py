@@ -298,3 +298,13 @@ def test_a_recipe_is_validated_and_compiled(dk, demo, tmp_path):
         assert done.returncode == 1
         assert "no_such_variation" in done.stdout + done.stderr
         assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_full_log_is_printed(dk, demo):
+    order = demo.order()
+    run = demo.ended(order)["hid"]
+    shown = dk.good("orderrun-info", "-k", demo.kitchen, "-ori", run, "-fl")
+    _, _, full = shown.partition("FULL LOG")
+    for line in demo.details(serving_hid=run, logs=True)["servings"][0]["log"]["lines"]:
+        assert f"| {line['record_type']} | {line['node']} | {line['message']}" in full
+    assert dk.call("orderrun-info", "-k", demo.kitchen, "-ori", "nonsense", "-fl").returncode == 1

@@ -10,6 +10,7 @@ from galley.dialects.datakitchen import (
     authoring,
     errors,
     kitchens,
+    logs,
     orders,
     recipes,
     runs,
@@ -40,7 +41,7 @@ def make_app(services: Services) -> ASGIApp:
         plain=errors.response,
     )
     app.add_exception_handler(404, _no_such_address)
-    for resource in (sessions, kitchens, recipes, authoring, orders, runs):
+    for resource in (sessions, kitchens, recipes, authoring, orders, logs, runs):
         app.include_router(resource.router, prefix=PREFIX)
     operations = load_operations(OPERATIONS, "datakitchen")
     operations.add_planned(app, dependencies=[Depends(caller_of)])

@@ -73,7 +73,7 @@ def run(
         shown["servingjson"] = _serving(detail.plan)
     harmless_shown = {key: _harmless(value) for key, value in shown.items()}
     if wanted.logs:
-        harmless_shown["log"] = _log(detail, log)
+        harmless_shown["log"] = log_of(detail, log)
     return harmless_shown
 
 
@@ -169,13 +169,16 @@ def _test(check: CheckResult) -> dict[str, Any]:
     }
 
 
-def _log(detail: RunDetail, lines: Sequence[LogLine]) -> dict[str, Any]:
-    """The lines as clients read them. There may be thousands: each one's work is kept small."""
+def log_of(detail: RunDetail, lines: Sequence[LogLine], start: int = 0) -> dict[str, Any]:
+    """The lines as clients read them, the first of which is number `start`.
+
+    There may be thousands: each one's work is kept small.
+    """
     hosts = {a.id: harmless(a.worker or "") for step in detail.steps for a in step.attempts}
     run_id = detail.run.uuid
     return {
         "count": len(lines),
-        "start": 0,
+        "start": start,
         "lines": [_line(line, run_id, hosts.get(line.attempt_id, "")) for line in lines],
     }
 

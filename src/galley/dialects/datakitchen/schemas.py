@@ -7,11 +7,12 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from galley.core.errors import Invalid
 from galley.core.recipes.formats.system import RESERVED
-from galley.dialects.datakitchen.states import ALERT_EVENT
+from galley.dialects.datakitchen.states import ALERT_EVENT, PRIORITY
 from galley.kit.destinations import fault_of_destination
 from galley.wire.body import parse_json
 
 MAX_COUNT = 1000
+MAX_LINES = 5000
 
 
 def _object_from_text(value: Any) -> Any:
@@ -264,6 +265,29 @@ class DetailsQuery(Body):
     timingresults: bool = False
     testresults: bool = False
     servingjson: bool = False
+
+
+class LogQuery(Body):
+    """Which lines of an order run's log are wanted: of a node, of record types, a stretch."""
+
+    node: str | None = Field(default=None, max_length=256)
+    record_types: frozenset[str] | None = Field(default=None, validation_alias="record_type")
+    start: int = Field(default=0, ge=0, le=10**9)
+    count: int = Field(default=MAX_COUNT, ge=0, le=MAX_LINES)
+
+    @field_validator("record_types", mode="before")
+    @classmethod
+    def _types(cls, value: Any) -> Any:
+        """One, several with commas between them, or a list."""
+        value = structure_from_text(value)
+        names = value.split(",") if isinstance(value, str) else value
+        if not isinstance(names, list) or any(not isinstance(name, str) for name in names):
+            return value
+        found = {"WARN" if (n := name.strip().upper()) == "WARNING" else n for name in names}
+        if unknown := sorted(found - PRIORITY.keys()):
+            known = ", ".join(PRIORITY)
+            raise ValueError(f"there is no record type {unknown[0][:50]!r}; there are {known}")
+        return found or None
 
 
 class Target(Body):
