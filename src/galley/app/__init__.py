@@ -1,5 +1,6 @@
 """The composition root: settings in, one running Galley out."""
 
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -24,7 +25,7 @@ from galley.core.identity.actions import ACTIONS
 from galley.core.identity.policy import JUDGE
 from galley.core.projects.operations import seed_account
 from galley.core.runs.desk import Desk
-from galley.core.runs.ports import Executor
+from galley.core.runs.ports import Capabilities, Executor
 from galley.engine.housekeeper import Housekeeper
 from galley.engine.launcher import Launcher
 from galley.engine.mailer import Mailer, MailServer
@@ -95,7 +96,8 @@ def _assemble(settings: Settings, store: Store) -> Runtime:
         is_remote=lambda worker: not store.database.is_sqlite and worker not in executors,
     )
     worker = None if store.database.is_sqlite else _worker(store, name, executor, launcher, writer)
-    services = _services(settings, store, writer, compiler)
+    own_worker = executor.capabilities if store.database.is_sqlite else None
+    services = _services(settings, store, writer, compiler, own_worker)
     runtime = Runtime(
         settings=settings,
         services=services,
@@ -113,7 +115,13 @@ def _assemble(settings: Settings, store: Store) -> Runtime:
     return runtime
 
 
-def _services(settings: Settings, store: Store, writer: Any, compiler: Any) -> Services:
+def _services(
+    settings: Settings,
+    store: Store,
+    writer: Any,
+    compiler: Any,
+    own_worker: Callable[[], Capabilities] | None,
+) -> Services:
     limits = settings.limits
     return Services(
         settings=settings,
@@ -141,6 +149,7 @@ def _services(settings: Settings, store: Store, writer: Any, compiler: Any) -> S
         streams=StreamLimits(limits.streams_per_user, limits.streams),
         uses=identity.UseLog(store.clock),
         handlers=Handlers(limits.handlers),
+        own_worker=own_worker,
     )
 
 

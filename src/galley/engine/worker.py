@@ -107,6 +107,7 @@ class WorkerLoop:
                 LEASE_S,
                 process=self._process,
                 instead_of=instead_of,
+                machine=(offer.host, offer.memory_mb, offer.disk_mb),
             )
 
     def look(self) -> None:

@@ -1,5 +1,6 @@
 """What every surface is given to work with, joined once by `app`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ from galley.core.caller import Judge
 from galley.core.events.idempotency import RunningKeys
 from galley.core.identity.uses import UseLog
 from galley.core.runs.desk import Desk
-from galley.core.runs.ports import RunFeed
+from galley.core.runs.ports import Capabilities, RunFeed
 from galley.core.secrets.sealing import Sealer
 from galley.kit.clock import Clock
 from galley.settings import Settings
@@ -41,7 +42,7 @@ class Services:
     `uses` notes when credentials were last used, and `app` writes it down now and then;
     `streams` counts open event streams and ends them when the server stops; `logs` is the folder
     of run logs; `actions` are all actions that routes may declare; `handlers` are the threads in
-    which calls are handled.
+    which calls are handled; `own_worker` tells what the one worker offers, where there is but one.
     """
 
     settings: Settings
@@ -61,6 +62,7 @@ class Services:
     streams: StreamLimits = field(default_factory=StreamLimits)
     uses: UseLog | None = None
     handlers: Handlers = field(default_factory=Handlers)
+    own_worker: Callable[[], Capabilities] | None = None
 
     @property
     def writer(self) -> Any:

@@ -31,12 +31,18 @@ class LeadershipLostError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class WorkerLease:
-    """A worker as it last reported: its room, its tags, and whether its lease has run out."""
+    """A worker as it last reported: its room, its tags, and whether its lease has run out.
+
+    `memory_mb` and `disk_mb` were free on its machine then.
+    """
 
     name: str
     slots: int
     tags: frozenset[str]
     is_alive: bool
+    host: str = ""
+    memory_mb: int = 0
+    disk_mb: int = 0
 
 
 def acquire(connection: Connection, holder: str, ttl_s: float) -> int | None:
@@ -121,8 +127,11 @@ def report_worker(
     *,
     process: str = "",
     instead_of: str | None = None,
+    machine: tuple[str, int, int] = ("", 0, 0),
 ) -> bool:
     """A worker is alive, with this much room; False if another process works under its name.
+
+    `machine` is its host's name, and the MB of memory and disk that are free there.
 
     `process` tells the processes of one name apart. A name is free once its lease has run out; the
     process `instead_of` is known to be gone, so that its successor need not wait for that.
@@ -135,7 +144,9 @@ def report_worker(
         " where lease.holder in (:process, :gone, :retired)"
         " or lease.until < extract(epoch from clock_timestamp())"
     ).bindparams(sa.bindparam("body", type_=models.leases.c.body.type))
-    body = {"slots": slots, "tags": sorted(tags)}
+    host, memory_mb, disk_mb = machine
+    body: dict[str, Any] = {"slots": slots, "tags": sorted(tags)}
+    body |= {"host": host, "memory_mb": memory_mb, "disk_mb": disk_mb}
     gone = process if instead_of is None else instead_of
     values = {"name": _WORKER + name, "process": process, "ttl": ttl_s, "body": body}
     values |= {"gone": gone, "retired": RETIRED}
@@ -185,6 +196,9 @@ def list_workers(connection: Connection) -> list[WorkerLease]:
             row.body["slots"],
             frozenset(row.body["tags"]),
             row.is_alive,
+            row.body.get("host", ""),
+            row.body.get("memory_mb", 0),
+            row.body.get("disk_mb", 0),
         )
         for row in connection.execute(query)
     ]

@@ -12,12 +12,18 @@ from galley.core.runs.task import Outcome, Task
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What an executor offers: its name, how many attempts at once, which tags, which walls."""
+    """What an executor offers: its name, how many attempts at once, which tags, which walls.
+
+    `memory_mb` and `disk_mb` are free now on its machine, which `host` names.
+    """
 
     name: str
     slots: int
     tags: frozenset[str]
     isolation: tuple[str, ...]
+    host: str = ""
+    memory_mb: int = 0
+    disk_mb: int = 0
 
 
 class ExecutorEvents(Protocol):

@@ -7,12 +7,14 @@ from starlette.responses import PlainTextResponse, Response
 from galley.core.identity import operations as identity
 from galley.core.identity.errors import BadCredentials
 from galley.core.identity.tokens import TokenKind
+from galley.core.runs import workers
 from galley.dialects.datakitchen import render, schemas
 from galley.dialects.datakitchen.answers import ok
 from galley.dialects.datakitchen.auth import CallerDep, bearer_of, renewed
 from galley.wire.call import call_of
 from galley.wire.routes import CallRoute
 from galley.wire.services import ServicesDep
+from galley.wire.session import SessionDep
 
 router = APIRouter(route_class=CallRoute)
 log = structlog.get_logger("galley.datakitchen")
@@ -51,3 +53,11 @@ def user_info(caller: CallerDep, services: ServicesDep) -> Response:
     """Who is calling, and what the installation is called."""
     caller.require("account.read")
     return ok(render.user(caller.login or "", caller.name, caller.roles, services.account))
+
+
+@router.get("/sys/agent", operation_id="agent-status")
+def agent_status(caller: CallerDep, session: SessionDep, services: ServicesDep) -> Response:
+    """Whether a run could start now, and the MB of memory and disk that workers have free."""
+    room = workers.find_room(session, caller, services.own_worker)
+    shown = {"available": room.can_start, "mem": room.memory_mb, "disk": room.disk_mb}
+    return ok({"agent_status": shown})

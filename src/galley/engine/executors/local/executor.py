@@ -1,5 +1,7 @@
 """The local executor as the server sees it: submits, adopts, cancels, and reports what became."""
 
+import dataclasses
+import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -18,6 +20,7 @@ from galley.engine import sandbox
 from galley.engine.executors.local import strays
 from galley.engine.executors.local.messages import TemplateSettings
 from galley.engine.executors.local.supervisor import Supervisor
+from galley.engine.room import measure
 from galley.kit.clock import Clock, SystemClock
 
 LOG_LIMIT_BYTES = 100_000_000
@@ -68,7 +71,11 @@ class LocalExecutor:
         self._made_at = time.monotonic()
         walled = sandbox.available() if sandboxed is None else sandboxed
         self._capabilities = Capabilities(
-            name=name, slots=slots, tags=tags, isolation=sandbox.isolation(sandboxed=walled)
+            name=name,
+            slots=slots,
+            tags=tags,
+            isolation=sandbox.isolation(sandboxed=walled),
+            host=socket.gethostname(),
         )
         settings = TemplateSettings(
             folder=str(folder),
@@ -131,8 +138,9 @@ class LocalExecutor:
         return frozenset().union(*(it.list_keys() for it in self._supervisors))
 
     def capabilities(self) -> Capabilities:
-        """What this executor offers."""
-        return self._capabilities
+        """What this executor offers, and what is free on its machine now."""
+        memory_mb, disk_mb = measure(Path(self._folder))
+        return dataclasses.replace(self._capabilities, memory_mb=memory_mb, disk_mb=disk_mb)
 
     def end_strays(self, held: Callable[[], Collection[str]]) -> int:
         """End what an earlier executor of this folder started, but for the attempts that `held`.
