@@ -112,6 +112,17 @@ def _kitchen_update(world: World) -> tuple[dict[str, str], Any]:
     return _here(world), {"kitchen.json": document, "message": "m"}
 
 
+@good("kitchen-settings-file-get")
+def _settings_file(world: World) -> tuple[dict[str, str], Any]:
+    return {"kitchen": "master"}, None
+
+
+@good("kitchen-settings-file-update")
+def _settings_file_update(world: World) -> tuple[dict[str, str], Any]:
+    file = {"kitchenwizard": {"wizards": [], "variablesets": []}, "note": world.name("n")}
+    return {"kitchen": "master"}, {"filepath": ["kitchen-settings.json"], "file": file}
+
+
 @good("kitchen-delete")
 def _kitchen_delete(world: World) -> tuple[dict[str, str], Any]:
     gone = world.make_kitchen() if world.rng.random() < 0.7 else world.name("never")

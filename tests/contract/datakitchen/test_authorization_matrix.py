@@ -47,7 +47,8 @@ STRANGERS = [
 ]  # fmt: skip
 EVERYBODY = ["admin", "member", "pair of the member"]
 RULED = {"kitchen-delete", "order-delete-all"}
-ACCOUNT_WIDE = {"kitchen-list", "user-info", "validate-token", "login"}
+ACCOUNT_WIDE = {"kitchen-list", "user-info", "validate-token", "login", "agent-status"}
+OF_OPERATORS = {"kitchen-settings-file-get", "kitchen-settings-file-update"}
 
 
 @dataclass
@@ -200,6 +201,9 @@ def test_those_who_may_are_served(house, operation, caller):
     if operation["id"] == "validate-token" and caller == "pair of the member":
         refused(got, 401)
         return
+    if operation["id"] in OF_OPERATORS and caller != "admin":
+        refused(got, 403)
+        return
     assert got.status == (200 if operation["state"] == "done" else 501), got.text
 
 
@@ -209,6 +213,8 @@ def test_a_closed_kitchen_does_not_exist_for_others(house, operation, caller):
     got = house.ask(caller, operation, own=True)
     if operation["state"] == "planned":
         refused(got, 501)
+    elif operation["id"] in OF_OPERATORS:
+        refused(got, 403)
     elif operation["id"] in ACCOUNT_WIDE:
         assert got.status in {200, 401}, got.text
     else:
@@ -226,6 +232,8 @@ def test_those_who_only_look_change_nothing(house, operation, caller):
         refused(got, 501)
     elif operation["id"] == "validate-token" and caller == "reading pair":
         refused(got, 401)
+    elif operation["id"] in OF_OPERATORS:
+        refused(got, 403)
     elif operation["action"] in READING:
         assert got.status == 200, got.text
     else:

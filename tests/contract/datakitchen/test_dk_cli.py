@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.contract import clients
-from tests.contract.datakitchen.world import MEMBER, new_name
+from tests.contract.datakitchen.world import ADMIN, MEMBER, new_name
 from tests.contract.live import PASSWORD, until
 
 pytestmark = pytest.mark.evidence("client", "dkcloudcommand 1.5.33")
@@ -308,3 +308,23 @@ def test_the_full_log_is_printed(dk, demo):
     for line in demo.details(serving_hid=run, logs=True)["servings"][0]["log"]["lines"]:
         assert f"| {line['record_type']} | {line['node']} | {line['message']}" in full
     assert dk.call("orderrun-info", "-k", demo.kitchen, "-ori", "nonsense", "-fl").returncode == 1
+
+
+def test_the_settings_of_the_account_are_got_and_put(live, admin, tmp_path):
+    dk = Dk(tmp_path, live.base, user=ADMIN)
+    dk.good("kitchen-settings-get", cwd=tmp_path)
+    file = tmp_path / "kitchen-settings.json"
+    settings = json.loads(file.read_text())
+    assert settings["kitchenwizard"] == {"wizards": [], "variablesets": []}
+    settings["alerts"]["orderrunError"] = ["ops@example.com"]
+    file.write_text(json.dumps(settings))
+    assert "succeeded" in dk.good("kitchen-settings-update", file.name, cwd=tmp_path)
+    path = "/v2/kitchen/settings/json/master"
+    assert admin.good("GET", path)["json"] == settings
+    settings["alerts"]["orderrunError"] = ["nobody"]
+    file.write_text(json.dumps(settings))
+    refused = dk.call("kitchen-settings-update", file.name, cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "orderrunError" in refused.stdout + refused.stderr
+    body = {"filepath": [file.name], "file": {}}
+    admin.good("POST", path, body)

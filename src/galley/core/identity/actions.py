@@ -50,6 +50,8 @@ TABLE: dict[str, Rule] = {
     # The account, its people and its books.
     "account.read": _on(ACCOUNT, reads=True),
     "account.manage": _on(ACCOUNT, roles=ADMINS, wide=True),
+    "settings.read": _on(ACCOUNT, roles=OPERATORS, reads=True, wide=True),
+    "settings.manage": _on(ACCOUNT, roles=OPERATORS, wide=True),
     "user.list": _on(ACCOUNT, reads=True, wide=True),
     "user.read": _on(USER, roles=ADMINS, own=True, reads=True, wide=True),
     "user.manage": _on(ACCOUNT, USER, roles=ADMINS, wide=True),

@@ -10,7 +10,10 @@ from galley.storage.db import Base, Document, Id, UtcTime, metadata
 
 
 class Project(Base):
-    """A git repository and its name, `group/project`."""
+    """A git repository and its name, `group/project`.
+
+    `alerts` are those of every run in its kitchens (see `Kitchen.alerts`); None: there are none.
+    """
 
     __tablename__ = "project"
     __table_args__ = ({"sqlite_autoincrement": True},)
@@ -20,6 +23,7 @@ class Project(Base):
     path: Mapped[str] = mapped_column(Text, unique=True)
     default_branch: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UtcTime)
+    alerts: Mapped[dict[str, list[str]] | None] = mapped_column(Document)
 
     def policy_kind(self) -> str:
         """The word the policy table uses for it."""

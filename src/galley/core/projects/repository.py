@@ -24,8 +24,12 @@ class ProjectRepository:
         return self._session.scalar(select(Project).where(Project.path == path))
 
     def of(self, kitchen: Kitchen) -> Project:
-        """The project that a kitchen belongs to."""
-        return self._session.scalars(_OF, {"id": kitchen.project_id}).one()
+        """The project that a kitchen belongs to; it is read once in a session."""
+        held: dict[int, Project] = self._session.info.setdefault("projects", {})
+        if kitchen.project_id not in held:
+            found = self._session.scalars(_OF, {"id": kitchen.project_id})
+            held[kitchen.project_id] = found.one()
+        return held[kitchen.project_id]
 
     def list_all(self) -> Sequence[Project]:
         """All projects, A to Z."""

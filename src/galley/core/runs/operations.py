@@ -11,6 +11,7 @@ from galley.core.caller import Caller
 from galley.core.errors import Refused
 from galley.core.events import audit
 from galley.core.projects import operations as projects
+from galley.core.projects.account import alerts_of_account
 from galley.core.projects.models import Kitchen
 from galley.core.runs import messages as msg
 from galley.core.runs import reading
@@ -43,6 +44,7 @@ def place_order(
         kitchen = projects.get_kitchen(session, caller, wish.kitchen)
         caller.require("order.create", kitchen)
         request = request_for(desk, session, caller, kitchen, wish)
+        shared = alerts_of_account(session, kitchen)
     check_alerts(wish.alerts)
     compiled = desk.compiler.compile(request)
     schedule = wish.schedule if wish.schedule is not None else compiled.schedule
@@ -50,7 +52,7 @@ def place_order(
     if schedule is not None:
         check_schedule(schedule, desk.clock.now())
     is_recurring = schedule is not None and schedule.cron is not None
-    run = None if is_recurring else _new_run(desk, kitchen, wish, compiled)
+    run = None if is_recurring else _new_run(desk, kitchen, wish, compiled, shared)
     entry = audit.entry(
         caller,
         "order.create",
@@ -78,7 +80,9 @@ def fire_schedule(desk: Desk, caller: Caller, order: OrderView, due: Any) -> msg
             kitchen = KitchenGate(session, caller).home(order)
             who = acting_for(session, caller, order, kitchen)
             request = request_for(desk, session, caller, kitchen, wish, who)
-        run = replace_due(_new_run(desk, kitchen, wish, desk.compiler.compile(request)), due)
+            shared = alerts_of_account(session, kitchen)
+        run = _new_run(desk, kitchen, wish, desk.compiler.compile(request), shared)
+        run = replace_due(run, due)
         message = msg.FireSchedule(order.id, due, following, run)
     except Refused as error:
         message = msg.FireSchedule(
@@ -120,7 +124,8 @@ def resume_run(
         place = KitchenGate(session, caller).home(old)
         wish = _wish_of(order, {**old.parameters, **(parameters or {})})
         request = request_for(desk, session, caller, place, wish)
-    new = _new_run(desk, place, wish, desk.compiler.compile(request))
+        shared = alerts_of_account(session, place)
+    new = _new_run(desk, place, wish, desk.compiler.compile(request), shared)
     extra = _audited(desk, caller, "run.resume", "run", old.uid)
     message = msg.ResumeRun(old.id, new, skip_failed, (*extra, *companions))
     submitted: msg.Submitted = desk.writer.call(message)
@@ -301,9 +306,16 @@ def _new_order(
     )
 
 
-def _new_run(desk: Desk, kitchen: Kitchen, wish: OrderWish, compiled: CompiledSource) -> msg.NewRun:
+def _new_run(
+    desk: Desk,
+    kitchen: Kitchen,
+    wish: OrderWish,
+    compiled: CompiledSource,
+    shared: Mapping[str, Any],
+) -> msg.NewRun:
+    """The run of a plan; `shared` are the alerts of the account."""
     uid, plan = new_uid(), compiled.plan
-    alerts = _destinations(kitchen.alerts, plan.alerts, wish.alerts)
+    alerts = _destinations(shared, kitchen.alerts, plan.alerts, wish.alerts)
     if not desk.sends_mail and (fault := unsendable(alerts)):
         _log.warning("alerts of run %s: %s", uid, fault)
         plan = msgspec.structs.replace(plan, warnings=(*plan.warnings, ("alerts", fault)))

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from galley.core.caller import Caller
 from galley.core.errors import Invalid
-from galley.core.projects import attributes
+from galley.core.projects import account, attributes
 from galley.core.projects import operations as projects
 from galley.core.projects.errors import KitchenNotFound
 from galley.core.projects.models import Kitchen
@@ -87,6 +87,34 @@ def delete_kitchen(
         # Gone is what was wanted; one that is closed to the caller is still there.
         if any(row.name == kitchen for row in projects.list_kitchens(session, caller)):
             raise
+    return ok()
+
+
+@router.get("/settings/json/{kitchen}", operation_id="kitchen-settings-file-get")
+def get_settings_file(kitchen: str, caller: CallerDep, session: SessionDep) -> Response:
+    """The settings of the account as a whole, as a file."""
+    found = account.read_settings(session, caller, kitchen, DIALECT)
+    return ok({"filename": schemas.SETTINGS_FILE, "json": render.settings_file(found)})
+
+
+@router.post("/settings/json/{kitchen}", operation_id="kitchen-settings-file-update")
+def put_settings_file(
+    kitchen: str,
+    wanted: schemas.SettingsUpdate,
+    caller: CallerDep,
+    session: SessionDep,
+    services: ServicesDep,
+) -> Response:
+    """Put the account's settings as they are in the file."""
+    account.replace_settings(
+        session,
+        caller,
+        kitchen,
+        DIALECT,
+        alerts=schemas.alerts_of(wanted.file.alerts or {}),
+        kept=wanted.file.kept(),
+        clock=services.clock,
+    )
     return ok()
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from galley.core.projects.account import AccountSettings
 from galley.core.projects.models import Kitchen
 from galley.core.runs.plan import ScheduleSpec
 from galley.core.runs.views import OrderView, RunView
@@ -38,6 +39,20 @@ def user(login: str, name: str, roles: frozenset[str], account: Account) -> dict
     }
 
 
+def all_alerts(alerts: Mapping[str, list[str]]) -> dict[str, list[str] | None]:
+    """All five alerts by the vendor's names; null where nobody is told."""
+    return {name: alerts.get(event) or None for event, name in ALERT_NAME.items()}
+
+
+def settings_file(settings: AccountSettings) -> dict[str, Any]:
+    """The account's settings file, with the keys that clients expect first."""
+    expected: dict[str, Any] = {
+        "kitchenwizard": {"wizards": [], "variablesets": []},
+        "agile-tools": None,
+    }
+    return {**expected, **settings.kept, "alerts": all_alerts(settings.alerts)}
+
+
 def kitchen(
     row: Kitchen, account: Account, kept: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -45,7 +60,7 @@ def kitchen(
 
     `kept` are the keys that only clients of this API know.
     """
-    alerts = {name: row.alerts.get(event) or None for event, name in ALERT_NAME.items()}
+    alerts = all_alerts(row.alerts)
     return {
         "name": row.name,
         "parent-kitchen": row.name if row.is_root else row.parent,

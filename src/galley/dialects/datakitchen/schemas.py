@@ -13,6 +13,7 @@ from galley.wire.body import parse_json
 
 MAX_COUNT = 1000
 MAX_LINES = 5000
+SETTINGS_FILE = "kitchen-settings.json"
 
 
 def _object_from_text(value: Any) -> Any:
@@ -131,6 +132,45 @@ class KitchenUpdate(Body):
     def _from_form(cls, value: Any) -> Any:
         """A form sends the kitchen as its JSON text."""
         return _json_inside(value, "a kitchen, as JSON") if isinstance(value, str) else value
+
+
+class Wizard(Body):
+    """What the vendor's pages ask when a kitchen is made; Galley only keeps it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    wizards: list[Any] = Field(default_factory=list)
+    variablesets: list[Any] = Field(default_factory=list)
+
+
+class SettingsDocument(Body):
+    """The account's `kitchen-settings.json`. Keys that nobody knows are kept (`model_extra`)."""
+
+    model_config = ConfigDict(extra="allow", populate_by_name=False)
+
+    kitchenwizard: Wizard = Field(default_factory=Wizard)
+    agile_tools: dict[str, Any] | None = Field(default=None, validation_alias="agile-tools")
+    alerts: Any = None
+
+    def kept(self) -> dict[str, Any]:
+        """All of it but the alerts, by the vendor's names."""
+        known = {"kitchenwizard": self.kitchenwizard.model_dump(), "agile-tools": self.agile_tools}
+        return {**(self.model_extra or {}), **known}
+
+
+class SettingsUpdate(Body):
+    """The body of POST `kitchen/settings/json`."""
+
+    filepath: list[str] | str
+    file: Annotated[SettingsDocument, BeforeValidator(structure_from_text)]
+
+    @field_validator("filepath")
+    @classmethod
+    def _of_the_one_file(cls, value: list[str] | str) -> list[str] | str:
+        paths = [value] if isinstance(value, str) else value
+        if [path.replace("\\", "/").rsplit("/", 1)[-1] for path in paths] != [SETTINGS_FILE]:
+            raise ValueError(f"name one file, {SETTINGS_FILE}")
+        return value
 
 
 class RecipeQuery(Body):
