@@ -56,6 +56,13 @@ def test_a_group_with_somebody_in_it_stays(group):
     assert not group.was_full()
 
 
+def test_a_group_that_was_killed_takes_the_next_program(group):
+    assert group.kill() == 0
+    again = ControlGroup.make(OURS, 20)
+    assert start_within(again, "sh", "-c", "true & wait").wait(240) == 0
+    assert not again.was_full()
+
+
 def test_a_killed_shims_programs_and_group_are_gone(own_bench):
     script = "echo up; setsid sleep 600 & sleep 600"
     own_bench.executor.submit(own_bench.task("one", "program", body={"argv": ["sh", "-c", script]}))

@@ -105,6 +105,7 @@ class Programs:
         """End whatever still runs below this process: SIGTERM, `grace_s` later SIGKILL."""
         if processes.children(os.getpid()):
             self._ask_and_kill(grace_s)
+        self._leave_group()
 
     def kill_all(self) -> int:
         """Kill whatever still runs below this process; returns how many there were."""
@@ -284,18 +285,18 @@ class Programs:
         limits, mark = self._watch.limits, processes.mark_of(os.getpid())
         if limits.processes is None or mark is None:
             return None
-        if self._group is None:
-            self._group = ControlGroup.make(mark, limiting.most_tasks(limits.processes))
+        self._group = ControlGroup.make(mark, limiting.most_tasks(limits.processes))
         return None if self._group is None else self._group.open_door()
 
     def _leave_group(self) -> None:
         """Take the group away, once all in it are dead, and remember if it was too small."""
-        if self._group is None:
-            return
-        if self._group.was_full():
-            self._watch.note(limiting.PROCESSES)
-        self._group.remove(_DEATH_S, meanwhile=self._reap_orphans)
-        self._group = None
+        with self._lock:
+            if self._group is None or self._running:
+                return
+            if self._group.was_full():
+                self._watch.note(limiting.PROCESSES)
+            self._group.remove(_DEATH_S, meanwhile=self._reap_orphans)
+            self._group = None
 
     def _ask_and_kill(self, grace_s: float) -> None:
         """SIGTERM to all that run, SIGKILL to those that are left after `grace_s`."""
