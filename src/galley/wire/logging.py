@@ -9,6 +9,7 @@ import structlog
 
 from galley.wire.redaction import redact_event
 
+log = structlog.get_logger("galley")
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -34,7 +35,7 @@ class _Forgiving:
 
 
 def configure_logging(level: str = "info", *, stream: TextIO | None = None) -> None:
-    """Send all logs, ours and the libraries', to standard error as JSON."""
+    """Send all logs, ours and the libraries', to standard error as JSON; also what none catches."""
     out: Any = _Forgiving(stream or sys.stderr)
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -68,6 +69,20 @@ def configure_logging(level: str = "info", *, stream: TextIO | None = None) -> N
         library.handlers = []
         library.propagate = True
         library.setLevel(least)
+
+    sys.unraisablehook = _log_unraisable
+
+
+def _log_unraisable(found: "sys.UnraisableHookArgs") -> None:
+    """What went wrong where nobody could be told, as in the end of an object.
+
+    A disk that is full or away is no bug: whoever wrote there has heard of it already.
+    """
+    error, where = found.exc_value, repr(found.object)[:200]
+    if isinstance(error, OSError):
+        log.warning("unheard", error=str(error), where=where)
+    else:
+        log.error("unheard", error=str(error), where=where, exc_info=error)
 
 
 def _name_logger(_logger: Any, _method: str, event: Any) -> Any:

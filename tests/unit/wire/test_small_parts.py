@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -112,8 +113,9 @@ def test_queries_keep_their_names() -> None:
 
 
 @pytest.fixture
-def log_lines() -> Iterator[io.StringIO]:
+def log_lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     stream = io.StringIO()
+    monkeypatch.setattr("sys.unraisablehook", sys.unraisablehook)  # comes back afterwards
     root = logging.getLogger()
     before, level = root.handlers, root.level
     settings = structlog.get_config()
@@ -139,6 +141,27 @@ def test_a_log_that_cannot_be_written_ends_nothing(log_lines: io.StringIO) -> No
     structlog.get_logger("galley.test").error("told")
     logging.getLogger("a.library").warning("told, too")
     assert len(full.getvalue().splitlines()) == 2
+
+
+class Ends:
+    """An object whose end fails."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __del__(self) -> None:
+        raise self.error
+
+
+def test_what_nobody_catches_is_a_line_of_the_log_too(log_lines: io.StringIO) -> None:
+    for error in (OSError(28, "No space left on device"), ValueError("a bug")):
+        Ends(error)
+    full, bug = map(json.loads, log_lines.getvalue().splitlines())
+    assert (full["level"], full["error"]) == ("warning", "[Errno 28] No space left on device")
+    assert "exception" not in full
+    assert bug["level"] == "error"
+    assert "Ends.__del__" in bug["where"]
+    assert "ValueError: a bug" in bug["exception"]
 
 
 class Pieces(io.StringIO):
