@@ -176,7 +176,7 @@ def new_step(
     """A step ready to work; its folders are made."""
     for wanted in (task.folder, task.work):
         if not os.path.isdir(wanted):  # noqa: PTH112 - mostly they are there: no path objects
-            Path(wanted).mkdir(mode=0o700, parents=True, exist_ok=True)
+            Path(wanted).mkdir(mode=0o700, exist_ok=True)
     return Step(task, spec, console, dict(task.variables), reloader=reloader)
 
 

@@ -10,6 +10,7 @@ makes it, whole or not at all, where a file with a content needs five.
 """
 
 import os
+from contextlib import suppress
 
 import msgspec
 
@@ -60,9 +61,22 @@ def _place(folder: str, generation: int, content: Claim) -> bool:
     except FileExistsError:
         return False
     except FileNotFoundError:
-        os.makedirs(folder, 0o700, exist_ok=True)  # noqa: PTH103 (paths stay in memory on 3.12)
+        _make(folder)
         return _place(folder, generation, content)
     return True
+
+
+def _make(folder: str) -> None:
+    """Make an attempt's folder and its run's, but none above: then the data folder's disk is away.
+
+    Paths as text: objects for them stay in memory on Python 3.12.
+
+    Raises:
+        FileNotFoundError: there is no folder of attempts.
+    """
+    for wanted in (folder.rpartition("/")[0], folder):
+        with suppress(FileExistsError):
+            os.mkdir(wanted, 0o700)  # noqa: PTH102
 
 
 def find(folder: str, generation: int = 0) -> Claim | None:

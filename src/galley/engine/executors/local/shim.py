@@ -334,7 +334,7 @@ def _read_all(handle: int) -> bytes:
 
 def _make_folder(path: str) -> None:
     if not os.path.isdir(path):  # noqa: PTH112 (mostly it is there)
-        Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
+        Path(path).mkdir(mode=0o700, exist_ok=True)
 
 
 def _has_children() -> bool:
