@@ -18,6 +18,7 @@ BUILT_IN = {
     "http": "galley.engine.connectors.http:HttpConnector",
     "none": "galley.engine.connectors.none:NoneConnector",
     "postgres": "galley.engine.connectors.postgres:PostgresConnector",
+    "s3": "galley.engine.connectors.s3:S3Connector",
     "shell": "galley.engine.connectors.shell:ShellConnector",
     "sqlite": "galley.engine.connectors.sqlite:SqliteConnector",
 }
