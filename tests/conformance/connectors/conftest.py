@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 from tests.conformance.connectors.bridge import bridge
+from tests.conformance.connectors.ftpserver import Ftp, ftp_server
 from tests.conformance.connectors.rigs import RIGS, Rig
 from tests.conformance.connectors.web import Web, web_server
 from tests.conftest import PostgresServer
@@ -51,6 +52,12 @@ def web() -> Iterator[Web]:
         yield server
 
 
+@pytest.fixture
+def ftp(tmp_path: Path) -> Iterator[Ftp]:
+    with ftp_server(tmp_path / "ftp") as server:
+        yield server
+
+
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """A stand-in of S3; it does not check signatures."""
@@ -92,6 +99,8 @@ def rig(request: pytest.FixtureRequest) -> Rig:
     made: Rig = request.param
     if made.system == "postgres":
         made = made.with_config(request.getfixturevalue("postgres_config"))
+    if made.system == "ftp":
+        made = made.with_config(request.getfixturevalue("ftp").config)
     if made.system == "s3":
         made = made.with_config(request.getfixturevalue("s3_config"))
     if made.system == "http":

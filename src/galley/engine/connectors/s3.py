@@ -1,6 +1,5 @@
 """Files in a bucket of S3, or of what speaks like it. Source: contract 2.7."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +8,12 @@ from galley.engine.connectors import tables
 from galley.engine.connectors.base import Batch, ConnectorCapabilities, Place, Result
 from galley.engine.connectors.file import media_type, shaped
 from galley.engine.connectors.s3bucket import Bucket
+from galley.engine.connectors.wildcards import Wildcard
 from galley.engine.faults import StepError
 from galley.engine.outbound import OutboundClient
 
 _MAX_KEYS = 10_000
 _MAX_SEEN = 1_000_000
-_WILD = re.compile(r"[*?\[]")
-_WORDS = {"**/": r"(?:[^/]+/)*", "**": r".*", "*": r"[^/]*", "?": r"[^/]"}
 
 
 class S3Connector:
@@ -43,17 +41,15 @@ class S3Connector:
 
     def keys(self, config: dict[str, Any], pattern: str) -> list[str]:
         """The keys that match; `*` stays within a folder, `**` crosses folders."""
-        wild = _WILD.search(pattern)
-        prefix = pattern if wild is None else pattern[: wild.start()]
-        matches = re.compile(_translated(pattern), re.DOTALL).fullmatch
+        wildcard = Wildcard(pattern)
         found: list[str] = []
-        for seen, key in enumerate(self._bucket(config).keys(prefix)):
+        for seen, key in enumerate(self._bucket(config).keys(wildcard.prefix)):
             if seen >= _MAX_SEEN:
                 raise StepError(
-                    f"More than {_MAX_SEEN} objects begin with {prefix!r}; begin the wildcard"
-                    f" {pattern} with more of a path."
+                    f"More than {_MAX_SEEN} objects begin with {wildcard.prefix!r}; begin the"
+                    f" wildcard {pattern} with more of a path."
                 )
-            if matches(key) and not key.endswith("/"):
+            if wildcard.matches(key) and not key.endswith("/"):
                 found.append(key)
             if len(found) > _MAX_KEYS:
                 raise StepError(f"The wildcard {pattern} matches more than {_MAX_KEYS} objects.")
@@ -95,17 +91,3 @@ def _path(key: KeySpec) -> str:
     if not path or any(part in {".", ".."} for part in path.split("/")):
         raise StepError(f"{key.path or ''!r} names no object; give the key a `file-key`.")
     return path
-
-
-def _translated(pattern: str) -> str:
-    """The wildcard as a regular expression: `**/` any folders or none, `*` and `?` within one."""
-    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]/]+\])", pattern)
-    return "".join(_WORDS.get(part) or _set(part) for part in parts)
-
-
-def _set(part: str) -> str:
-    """One of these characters (`[ab]`), none of these (`[!ab]`), or the text as it is."""
-    if not part.startswith("[") or not part.endswith("]"):
-        return re.escape(part)
-    inner = part[1:-1].replace("\\", r"\\").replace("^", r"\^").replace("[", r"\[")
-    return f"[^{inner[1:]}/]" if inner.startswith("!") else f"[{inner}]"

@@ -30,6 +30,7 @@ _SYSTEMS = {
     "postgres": "postgres",
     "redshift": "postgres",
     "dictionary": "dictionary",
+    "ftp": "ftp",
     "s3": "s3",
     "shell": "shell",
     "noop": "none",
@@ -43,7 +44,6 @@ _PLANNED = {
     "salesforce",
     "sftp",
     "sftp_dss",
-    "ftp",
     "container",
     "orderruninfo",
     "gcs",
@@ -54,9 +54,9 @@ _PLANNED = {
     "teradata",
     "tableau",
 }
-_SHOWN = "File, HTTP, S3, SQLite, DuckDB, PostgreSQL, Dictionary, SHELL, NoOp"
+_SHOWN = "File, HTTP, FTP, S3, SQLite, DuckDB, PostgreSQL, Dictionary, SHELL, NoOp"
 _DATABASES = frozenset({"sqlite", "duckdb", "postgres"})
-_STORES = frozenset({"file", "s3"})
+_STORES = frozenset({"file", "ftp", "s3"})
 _FILES = _STORES | {"http"}
 _QUERIES = {
     "execute_query": "query",

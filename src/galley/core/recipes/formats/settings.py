@@ -18,6 +18,7 @@ CONFIG: dict[str, frozenset[str]] = {
         }
     ),
     "dictionary": frozenset({"bucket-name"}),
+    "ftp": frozenset({"hostname", "host", "port", "username", "password", "tls"}),
     "s3": frozenset(
         {
             "bucket", "access-key", "secret-key", "aws-session-token", "public-bucket", "region",
@@ -40,6 +41,7 @@ OPTIONS: dict[str, frozenset[str]] = {
     "duckdb": frozenset({"write-mode"}),
     "postgres": frozenset({"write-mode", "timeout-s"}),
     "dictionary": frozenset(),
+    "ftp": _TEXT_FILE,
     "s3": _TEXT_FILE,
     "shell": _TEXT_FILE | {"timeout-s"},
 }
