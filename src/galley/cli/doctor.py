@@ -1,5 +1,6 @@
 """The examinations of `galley doctor`. They change nothing and can run beside the server."""
 
+import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from galley.core.secrets.sealing import (
 )
 from galley.core.tables import import_models
 from galley.engine.containers import find_engine
+from galley.engine.executors.local import cgroup
 from galley.engine.sandbox import unavailable_because
 from galley.kit.clock import clock_from_environment
 from galley.settings import Settings
@@ -140,12 +142,24 @@ def _isolation(patient: _Patient) -> Iterator[Finding]:
     else:
         text = f"recipes' programs reach network and files as Galley's user does: {reason}"
         yield Finding(NOTE, "isolation", text, "install bubblewrap before you let others write")
+    yield _bound_of_processes()
     engine = find_engine()
     if engine is not None:
         yield Finding(OK, "containers", f"steps that name an image run with {engine.name}")
     else:
         cure = "install podman if recipes name images"
         yield Finding(NOTE, "containers", "steps that name an image cannot run", cure)
+
+
+def _bound_of_processes() -> Finding:
+    if cgroup.can_be_had():
+        return Finding(OK, "processes", "a control group bounds the processes of each step")
+    if os.geteuid() != 0:
+        text = "the kernel bounds the processes of Galley's user (RLIMIT_NPROC)"
+        return Finding(OK, "processes", text)
+    text = "a step that only forks can outrun the count of its processes"
+    cure = "run Galley as a user of its own, or as a service with Delegate=pids"
+    return Finding(NOTE, "processes", text, cure)
 
 
 def _mail(patient: _Patient) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -115,7 +116,8 @@ def test_queries_keep_their_names() -> None:
 @pytest.fixture
 def log_lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     stream = io.StringIO()
-    monkeypatch.setattr("sys.unraisablehook", sys.unraisablehook)  # comes back afterwards
+    monkeypatch.setattr("sys.unraisablehook", sys.unraisablehook)  # both come back afterwards
+    monkeypatch.setattr("threading.excepthook", threading.excepthook)
     root = logging.getLogger()
     before, level = root.handlers, root.level
     settings = structlog.get_config()
@@ -154,14 +156,22 @@ class Ends:
 
 
 def test_what_nobody_catches_is_a_line_of_the_log_too(log_lines: io.StringIO) -> None:
-    for error in (OSError(28, "No space left on device"), ValueError("a bug")):
+    for error in (OSError(28, "No space left on device"), OSError(9, "a bug"), ValueError("a bug")):
         Ends(error)
-    full, bug = map(json.loads, log_lines.getvalue().splitlines())
-    assert (full["level"], full["error"]) == ("warning", "[Errno 28] No space left on device")
+    thread = threading.Thread(target=lambda: 1 / 0, name="divides")
+    thread.start()
+    thread.join()
+    full, *bugs = map(json.loads, log_lines.getvalue().splitlines())
+    assert (full["level"], full["error"]) == (
+        "warning",
+        "OSError: [Errno 28] No space left on device",
+    )
     assert "exception" not in full
-    assert bug["level"] == "error"
-    assert "Ends.__del__" in bug["where"]
-    assert "ValueError: a bug" in bug["exception"]
+    assert [bug["level"] for bug in bugs] == ["error"] * 3
+    assert ["Ends.__del__" in bug["where"] for bug in bugs] == [True, True, False]
+    assert "ValueError: a bug" in bugs[1]["exception"]
+    assert "divides" in bugs[2]["where"]
+    assert "ZeroDivisionError" in bugs[2]["exception"]
 
 
 class Pieces(io.StringIO):

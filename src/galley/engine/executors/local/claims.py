@@ -55,14 +55,15 @@ def abandon(folder: str, generation: int) -> bool:
 
 def _place(folder: str, generation: int, content: Claim) -> bool:
     """Make the claim appear with its content, or not at all."""
-    path = f"{folder}/{_name(generation)}"
+    path, text = f"{folder}/{_name(generation)}", _encode(content)
     try:
-        os.symlink(_encode(content), path)  # noqa: PTH211 (on the hot path)
+        try:
+            os.symlink(text, path)  # noqa: PTH211 (on the hot path)
+        except FileNotFoundError:
+            _make(folder)
+            os.symlink(text, path)  # noqa: PTH211
     except FileExistsError:
         return False
-    except FileNotFoundError:
-        _make(folder)
-        return _place(folder, generation, content)
     return True
 
 
