@@ -14,6 +14,7 @@ from galley.app.parts import (
     make_executor,
     secrets_of,
     tell_steps,
+    vaults_of,
     worker_name,
 )
 from galley.app.runtime import Leading, Runtime
@@ -121,6 +122,7 @@ def _services(settings: Settings, store: Store, writer: Any, compiler: Any) -> S
         clock=store.clock,
         judge=JUDGE,
         sealer=store.sealer,
+        vaults=vaults_of(store),
         desk=Desk(
             store.database,
             writer,

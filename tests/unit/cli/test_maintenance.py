@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from galley.app import build
 from galley.app.store import Store, open_store
 from galley.cli.maintenance import backup, doctor, migrate, restore
-from galley.cli.secrets import webhook_key
+from galley.cli.secrets import rewrap, webhook_key
 from galley.cli.users import add_user
 from galley.core.events.models import audit_entries
 from galley.core.identity.actors import system_caller
@@ -25,9 +25,10 @@ from galley.core.identity.operations import create_user
 from galley.core.projects import operations as projects
 from galley.core.projects.models import Kitchen
 from galley.core.runs.models import artifacts, orders, outbox, plans, runs
-from galley.core.secrets.models import Secret
+from galley.core.secrets.models import Secret, VaultService
 from galley.core.secrets.operations import put_secret
 from galley.core.secrets.sealing import KeyMissing, new_key_text
+from galley.core.vaults.configuring import WantedVault, configure
 from galley.settings import Settings
 from galley.storage import migrations
 from galley.storage.blobs import BlobsAway, LocalBlobs
@@ -315,6 +316,30 @@ def test_a_wrong_key_is_found(installation: Installation) -> None:
     key.write_text(new_key_text())
     (fault,) = installation.faults()
     assert "1 of 1 secrets do not open: account:a/b" in fault
+
+
+def test_the_token_of_a_vault_is_a_secret_too(installation: Installation) -> None:
+    store, me = installation.store, system_caller()
+    vault = WantedVault(VaultService.EXTERNAL, url="https://vault.example.com", token="hush")
+    with store.database.writing() as session:
+        configure(session, me, store.sealer, {"dev": vault}, store.clock)
+        session.execute(sa.delete(Secret))
+    assert "1 secrets open" in installation.doctor().output
+    key = installation.data / "secret.key"
+    kept = key.read_text()
+    key.write_text(new_key_text())
+    (fault,) = installation.faults()
+    assert "1 of 1 secrets do not open: the token of kitchen:2" in fault
+    key.unlink()
+    (fault,) = installation.faults()
+    assert "1 stored secrets stay sealed" in fault
+    with pytest.raises(KeyMissing):
+        build(Settings(data=installation.data))
+    key.write_text(f"{new_key_text()}\n{kept}")
+    key.chmod(0o600)
+    assert installation.faults() == []
+    rewrapped = run(rewrap, "--data", installation.data)
+    assert rewrapped.output == "Secrets brought under the newest key: 1.\n"
 
 
 def test_a_lost_key_is_not_replaced_while_secrets_are_stored(installation: Installation) -> None:
