@@ -262,6 +262,44 @@ def _serving_delete(world: World) -> tuple[dict[str, str], Any]:
     return {"run": "None"}, {"kitchen_name": world.kitchen, "serving_hid": run}
 
 
+@good("vault-config-get")
+@good("secret-list")
+@good("secret-list-slash")
+def _of_kitchen(world: World) -> tuple[dict[str, str], Any]:
+    return {}, {"kitchens": world.kitchen}
+
+
+@good("secret-check")
+@good("secret-list-path")
+def _below_path(world: World) -> tuple[dict[str, str], Any]:
+    return {"path": world.rng.choice(["pg", "pg/password"])}, {"kitchens": world.kitchen}
+
+
+@good("vault-config-set")
+def _vault_config_set(world: World) -> tuple[dict[str, str], Any]:
+    vault = {"service": "default", "inheritable": world.rng.random() < 0.5}
+    return {}, {"config": {world.kitchen: vault}}
+
+
+@good("vault-config-delete")
+def _vault_config_delete(world: World) -> tuple[dict[str, str], Any]:
+    world.api.good("POST", "/v2/vault/config", {"config": {world.kitchen: {"service": "default"}}})
+    return _here(world), None
+
+
+@good("secret-write")
+def _secret_write(world: World) -> tuple[dict[str, str], Any]:
+    value = world.rng.choice(["", "v", "a=b\nc", "é" * 100])
+    return {"path": f"pg/{world.rng.randint(1, 5)}"}, {"value": value, "kitchen": world.kitchen}
+
+
+@good("secret-delete")
+def _secret_delete(world: World) -> tuple[dict[str, str], Any]:
+    path = f"gone/{world.name('s')}"
+    world.api.good("POST", f"/v2/secret/{path}", {"value": "v", "kitchen": world.kitchen})
+    return {"path": path}, {"kitchen": world.kitchen}
+
+
 def good_request(world: World, operation: dict[str, Any]) -> Request:
     """A request that the operation should answer with 2xx."""
     make = GOOD.get(operation["id"])

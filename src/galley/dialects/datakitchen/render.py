@@ -7,6 +7,7 @@ from typing import Any
 from galley.core.projects.models import Kitchen
 from galley.core.runs.plan import ScheduleSpec
 from galley.core.runs.views import OrderView, RunView
+from galley.core.vaults.finding import Vault
 from galley.dialects.datakitchen.states import (
     ALERT_NAME,
     ORDER_STATUS,
@@ -74,6 +75,22 @@ def kitchen(
         "_hid": row.uid,
         **(kept or {}),
     }
+
+
+def vault(found: Vault) -> dict[str, Any]:
+    """A vault's configuration; never its token. Clients read every key of a `custom` one."""
+    shown: dict[str, Any] = {
+        "service": "custom" if found.is_external else "default",
+        "url": found.url,
+        "prefix": found.prefix,
+        "private": found.is_private,
+        "inheritable": found.is_inheritable,
+    }
+    if found.is_disabled:
+        shown["disabled"] = True
+    if found.source is not None:
+        shown["sourceKitchen"] = found.source
+    return shown
 
 
 def schedule_text(schedule: ScheduleSpec | None) -> str:
