@@ -1,5 +1,6 @@
 """Secrets in a HashiCorp Vault: the API, the command line and real runs against a stand-in."""
 
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -70,6 +71,27 @@ def test_secrets_are_written_listed_used_and_deleted_there(live, member, kitchen
     assert "There is no secret vault://pg/password" in gone.json["message"]["error"]
     assert "hush=hush" not in "".join(live.lines)
     assert TOKEN not in "".join(live.lines)
+
+
+def test_a_write_with_a_key_reaches_the_vault_once(member, kitchen, vault):
+    configure(member, kitchen, vault)
+    key = {"Idempotency-Key": str(uuid.uuid4())}
+    for method, body in (("POST", {"value": "v", "kitchen": kitchen}),
+                         ("DELETE", {"kitchen": kitchen})):  # fmt: skip
+        vault.seen.clear()
+        first = member.call(method, "/v2/secret/pg/user", body, headers=key)
+        assert first.status == 200, first.text
+        asked = len(vault.seen)
+        again = member.call(method, "/v2/secret/pg/user", body, headers=key)
+        assert (again.json, again.headers["idempotent-replayed"]) == (first.json, "true")
+        assert len(vault.seen) == asked
+    vault.mood = "sealed"
+    key = {"Idempotency-Key": str(uuid.uuid4())}
+    body = {"value": "w", "kitchen": kitchen}
+    assert member.call("POST", "/v2/secret/pg/user", body, headers=key).status == 503
+    vault.mood = "well"
+    assert member.call("POST", "/v2/secret/pg/user", body, headers=key).status == 200
+    assert vault.newest("secret/dev/pg") == {"user": "w"}
 
 
 def test_a_child_uses_what_it_inherits_and_the_account_stands_behind(admin, kitchen, vault):

@@ -6,9 +6,11 @@ own or one elsewhere, is the business of `core.vaults`, which calls this.
 
 import re
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Protocol
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from galley.core.caller import Caller
@@ -62,10 +64,7 @@ def put_secret(
     name, scope = checked_path(path), scope_of(kitchen)
     content = checked_value(value)
     now = clock.now()
-    row = session.scalar(_one(scope, name).with_for_update())
-    if row is None:
-        row = Secret(scope=scope, path=name, version=0, sealed="", created_at=now)
-        session.add(row)
+    row = _locked(session, scope, name) or _made(session, scope, name, now)
     row.version += 1
     row.sealed = sealer.seal(content, row.seal_place())
     row.updated_at, row.updated_by = now, caller.user_id
@@ -92,7 +91,7 @@ def delete_secret(
     """
     caller.require("secret.write", kitchen)
     name, scope = checked_path(path), scope_of(kitchen)
-    row = session.scalar(_one(scope, name).with_for_update())
+    row = _locked(session, scope, name)
     if row is None:
         raise SecretNotFound(f"There is no secret {REFERENCE}{name}.")
     session.delete(row)
@@ -200,5 +199,21 @@ def checked_value(value: str) -> bytes:
     return content
 
 
-def _one(scope: str, path: str) -> sa.Select[Secret]:
-    return sa.select(Secret).where(Secret.scope == scope, Secret.path == path)
+def _locked(session: Session, scope: str, path: str) -> Secret | None:
+    """The secret at the path, kept from others until the commit."""
+    mine = (Secret.scope == scope) & (Secret.path == path)
+    return session.scalar(sa.select(Secret).where(mine).with_for_update())
+
+
+def _made(session: Session, scope: str, path: str, now: datetime) -> Secret:
+    """A secret without a value yet; of two writers at once both get the same one, in turn."""
+    row = Secret(scope=scope, path=path, version=0, sealed="", created_at=now, updated_at=now)
+    try:
+        with session.begin_nested():
+            session.add(row)
+    except IntegrityError:
+        found = _locked(session, scope, path)
+        if found is None:  # it came and went
+            raise
+        return found
+    return row

@@ -1,5 +1,8 @@
 """Secrets in whatever vault a kitchen has: written, listed, deleted, resolved for runs."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from tests.unit.core.vaults.conftest import ADMIN, URL, World, person
 
@@ -26,6 +29,22 @@ def test_a_kitchen_without_a_vault_gets_one_of_its_own_with_its_first_secret(wor
     world.delete("a", "dev")
     assert world.paths("dev") == []
     assert world.shown("dev")[1] is not None
+
+
+@pytest.mark.parametrize("name", ["dev", None])
+def test_many_writers_at_once_all_write(world: World, name: str | None) -> None:
+    start = threading.Barrier(6)
+
+    def write(number: int) -> int | None:
+        start.wait(60)
+        return world.put("a", str(number), name)
+
+    with ThreadPoolExecutor(6) as pool:
+        versions = list(pool.map(write, range(6)))
+    assert sorted(version or 0 for version in versions) == [1, 2, 3, 4, 5, 6]
+    last = versions.index(6)
+    assert world.value("a", name) == str(last)
+    assert len(world.acts()) == 6 + (name is not None)
 
 
 def test_an_inherited_vault_is_read_only(world: World) -> None:
