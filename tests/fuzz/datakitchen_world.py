@@ -1,5 +1,6 @@
 """Good requests for every operation of the DataKitchen dialect that is done."""
 
+import base64
 import itertools
 import random
 from collections.abc import Callable
@@ -168,6 +169,47 @@ def _recipe_update(world: World) -> tuple[dict[str, str], Any]:
     files = {path: {"contents": world.name("text"), "isNew": True}}
     one = {"message": "m", "filepath": path, "file": world.name("text")}
     return _here(world, recipe="demo"), world.rng.choice([{"message": "m", "files": files}, one])
+
+
+@good("kitchen-merge-preview")
+@good("kitchen-merge")
+@good("kitchen-manual-merge")
+def _kitchen_merge(world: World) -> tuple[dict[str, str], Any]:
+    source = world.name("child")
+    world.api.good("PUT", f"/v2/kitchen/create/{world.kitchen}/{source}", {})
+    body = {"message": "m", "filepath": f"resources/{world.name('f')}.txt", "file": "text"}
+    world.api.good("PUT", f"/v2/recipe/create/{source}/demo", body)
+    place = {"source": source, "target": world.kitchen}
+    seen = world.api.good("GET", f"/v2/kitchen/merge/{source}/{world.kitchen}")
+    tips = {key: seen[key] for key in ("source_kitchen_sha", "target_kitchen_sha")}
+    return place, world.rng.choice([{"files": {}, **tips}, {"resolved_conflicts": {}}])
+
+
+@good("kitchen-revert")
+def _kitchen_revert(world: World) -> tuple[dict[str, str], Any]:
+    body = {"message": "m", "filepath": f"resources/{world.name('f')}.txt", "file": "text"}
+    world.api.good("PUT", f"/v2/recipe/create/{world.kitchen}/demo", body)
+    seen = world.api.good("GET", f"/v2/kitchen/revert/{world.kitchen}")
+    return _here(world, sha=seen["before_sha"]), None
+
+
+@good("kitchen-history")
+def _kitchen_history(world: World) -> tuple[dict[str, str], Any]:
+    return _here(world), world.rng.choice([None, {"per_page": 3}, {"per_page": 0}])
+
+
+@good("recipe-file-history")
+def _file_history(world: World) -> tuple[dict[str, str], Any]:
+    return _here(world, recipe="demo", path="variations.json"), {"change_count": 2}
+
+
+@good("file-merge")
+def _file_merge(world: World) -> tuple[dict[str, str], Any]:
+    path = f"/v2/recipe/tree/{world.kitchen}/demo"
+    origin = world.api.good("GET", path)["ORIG_HEAD"]
+    content = base64.b64encode(world.name("text").encode()).decode()
+    body = {"orig_head": origin, "last_file_sha": "none", "content": content}
+    return _here(world, recipe="demo", path="variations.json"), body
 
 
 def _order_path(world: World, **more: str) -> dict[str, str]:

@@ -262,7 +262,7 @@ def test_the_configuration_is_listed(dk):
 
 
 def test_what_is_not_built_yet_ends_with_a_readable_error(dk, kitchen):
-    done = dk.call("kitchen-history", "-k", kitchen, "-c", "5")
+    done = dk.call("vault-info", "-k", kitchen)
     assert done.returncode == 1
     assert "not built yet" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr

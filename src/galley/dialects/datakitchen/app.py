@@ -6,7 +6,17 @@ from fastapi import Depends, FastAPI, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from galley.dialects.datakitchen import errors, kitchens, orders, recipes, runs, sessions, vaults
+from galley.dialects.datakitchen import (
+    errors,
+    histories,
+    kitchens,
+    merges,
+    orders,
+    recipes,
+    runs,
+    sessions,
+    vaults,
+)
 from galley.dialects.datakitchen.auth import caller_of
 from galley.wire.body import LenientBody
 from galley.wire.direct import DirectCalls
@@ -32,7 +42,7 @@ def make_app(services: Services) -> ASGIApp:
         plain=errors.response,
     )
     app.add_exception_handler(404, _no_such_address)
-    for resource in (sessions, kitchens, recipes, orders, runs, vaults):
+    for resource in (sessions, merges, kitchens, histories, recipes, orders, runs, vaults):
         app.include_router(resource.router, prefix=PREFIX)
     operations = load_operations(OPERATIONS, "datakitchen")
     operations.add_planned(app, dependencies=[Depends(caller_of)])

@@ -16,6 +16,7 @@ from galley.dialects.datakitchen.states import (
     run_status,
 )
 from galley.kit.ids import uuid_of
+from galley.storage.git import PastCommit
 from galley.wire.services import Account
 
 
@@ -176,3 +177,19 @@ def timings(view: RunView, now: datetime) -> dict[str, int]:
         return {"start-time": start, "duration": max(millis(now) - start, 0)}
     end = max(millis(view.finished_at), start)
     return {"start-time": start, "end-time": end, "duration": end - start}
+
+
+def history_address(account: Account, kitchen: str, commit: str) -> str:
+    """Where the vendor's pages show a commit; clients put the server's address and `/` before."""
+    return f"dk/index.html#/history/{account.code}/{kitchen}/{commit}"
+
+
+def past_commit(found: PastCommit) -> dict[str, str]:
+    """What every history tells of a commit. Clients print all three as they come."""
+    name, _, email = found.author.rpartition(" <")
+    is_named = name and name != email.rstrip(">")
+    return {
+        "author": found.author if is_named else email.rstrip(">"),
+        "date": f"{found.at:%Y-%m-%d %H:%M:%S} UTC",
+        "message": found.message,
+    }
