@@ -127,7 +127,10 @@ def _programs(patient: _Patient) -> Iterator[Finding]:
         yield Finding(FAULT, "git", str(error), "install git 2.39 or newer")
         return
     numbers = [int(part) for part in found.split()[2].split(".")[:2] if part.isdigit()]
-    if numbers < [2, 39]:
+    if numbers < [2, 38]:
+        text = f"{found} is too old: kitchens cannot be merged with it"
+        yield Finding(FAULT, "git", text, "install git 2.39 or newer")
+    elif numbers < [2, 39]:
         yield Finding(NOTE, "git", f"{found} is old", "install git 2.39 or newer")
     else:
         yield Finding(OK, "git", found)

@@ -17,12 +17,11 @@ from pathlib import Path
 from dulwich.object_store import DiskObjectStore
 from dulwich.objects import Blob, Commit, ObjectID
 
-from galley.kit.failpoints import failpoint
 from galley.kit.files import TEMPORARY, discard, fsync_folder
 from galley.storage.gitprogram import GitFailed, run_git
 from galley.storage.gitrefs import NotInRepository
 from galley.storage.gitrepository import Repository
-from galley.storage.gittree import TreeEditor, make_commit, write_loose
+from galley.storage.gittree import TreeEditor, make_commit, write_new
 
 Found = tuple[int, str]
 """Mode and blob hash of what a tree has at a path."""
@@ -90,6 +89,13 @@ class TriedMerge:
         """
         return read_blobs(self.repository, hashes, objects=self.objects)
 
+    def sizes(self, hashes: Iterable[str]) -> dict[str, int]:
+        """Blob hash -> size in bytes."""
+        asked = "".join(f"{sha}\n" for sha in hashes).encode()
+        said = self._git("cat-file", "--batch-check=%(objectname) %(objectsize)", stdin=asked)
+        sized = (line.split(" ") for line in said.decode().splitlines())
+        return {sha: int(size) for sha, size in sized}
+
     def paths(self) -> list[str]:
         """Every file of the merged tree."""
         said = self._git("ls-tree", "-r", "-z", "--name-only", "--full-tree", self.tree)
@@ -114,9 +120,7 @@ class TriedMerge:
         finally:
             store.close()
         self._take_over()
-        for new in editor.new.values():
-            write_loose(self.repository.folder / "objects", new)
-        failpoint("git.objects_written")
+        write_new(self.repository.folder / "objects", editor.new.values())
         return made.id.decode()
 
     def _take_over(self) -> None:
@@ -377,8 +381,7 @@ def write_revert(
     if tree is None:
         raise NotInRepository(f"nothing comes before {tip}")
     made = make_commit(tree.encode(), [tip], message, author, at)
-    write_loose(repository.folder / "objects", made)
-    failpoint("git.objects_written")
+    write_new(repository.folder / "objects", [made])
     return made.id.decode()
 
 

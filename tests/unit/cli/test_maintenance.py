@@ -1,5 +1,6 @@
 """`galley migrate`, `backup`, `restore` and `doctor` on a real data folder, on both databases."""
 
+import os
 import re
 import shutil
 import sqlite3
@@ -391,6 +392,31 @@ def test_missing_programs_are_told(
     output = installation.doctor().output
     assert "install git 2.39 or newer" in output
     assert "install podman if recipes name images" in output
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [("2.30.2", "is too old: kitchens cannot be merged"), ("2.38.1", "is old"), ("2.47.0", "")],
+)
+def test_a_git_that_is_too_old_is_told(
+    installation: Installation,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    version: str,
+    told: str,
+) -> None:
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    program = folder / "git"
+    program.write_text(
+        f'#!/bin/sh\n[ "$1" = version ] && exec echo "git version {version}"\n'
+        f'exec {shutil.which("git")} "$@"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    output = installation.doctor().output
+    assert f"git version {version} {told}".strip() in output
+    assert ("install git 2.39 or newer" in output) == bool(told)
 
 
 def test_alerts_that_go_nowhere_are_told(

@@ -18,7 +18,7 @@ from galley.cli.common import say
 from galley.core.errors import Conflict, ErrorKind, Invalid, NoSpace, TooMany, Unavailable
 from galley.kit.clock import ManualClock
 from galley.storage.blobs import BlobsAway
-from galley.storage.git import RepositoryMissing
+from galley.storage.git import GitFailed, RepositoryMissing
 from galley.wire.errors import STATUS, ErrorTable, describe_validation, storage_error
 from galley.wire.health import make_health_app
 from galley.wire.limits import KnownCredentials, RateLimiter
@@ -246,6 +246,7 @@ def test_every_kind_of_error_has_a_status() -> None:
         (PoolTimeout("no connection is free"), Unavailable),
         (BlobsAway("The blob store s3://b cannot be used: refused"), Unavailable),
         (RepositoryMissing("project main/recipes has no repository"), Unavailable),
+        (GitFailed("git merge-tree took longer than 60 s"), Unavailable),
     ],
 )
 def test_failures_of_storage_have_a_meaning(error: Exception, kind: type) -> None:
