@@ -194,6 +194,18 @@ class MergeUnresolved(Invalid):
         )
 
 
+class MergeTooLarge(TooLarge):
+    """The files in conflict have too many bytes to be shown with all their versions."""
+
+    code = "merge_too_large"
+
+    def __init__(self, count: int, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"The versions of the {count} files in conflict have {size_bytes} bytes; {limit_bytes}"
+            " is the most. Make some of them alike in both kitchens first, or merge with git."
+        )
+
+
 class ResolutionUnneeded(Invalid):
     """Files are resolved that are not in conflict; only those in conflict can be changed."""
 

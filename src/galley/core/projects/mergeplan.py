@@ -12,9 +12,12 @@ from dataclasses import dataclass
 
 from galley.core.errors import Issue
 from galley.core.projects.branches import Place
+from galley.core.projects.errors import MergeTooLarge
 from galley.kit.paths import fault_of_path
 from galley.storage.git import Clash, Difference, Found, TriedMerge
 
+MAX_CONFLICT_BYTES = 64_000_000
+"""The most bytes that the files in conflict have, all their versions together."""
 _IN_THE_WAY = frozenset({"file/directory", "distinct modes"})
 _COMMIT_CHARS = 40
 _GONE = "renamed or deleted"
@@ -65,9 +68,17 @@ class MergePlan:
         return [*self._out_of_sight(), *self._beyond_text()]
 
     def contents(self) -> dict[str, Contents]:
-        """The versions of the files in conflict."""
+        """The versions of the files in conflict.
+
+        Raises:
+            MergeTooLarge: they have more bytes in all than an answer can hold.
+        """
         asked = {path: self._versions(path, clash) for path, clash in self._conflicts().items()}
-        texts = self.tried.read(sha for shas in asked.values() for sha in shas if sha)
+        wanted = {sha for shas in asked.values() for sha in shas if sha}
+        size = sum(self.tried.sizes(wanted).values())
+        if size > MAX_CONFLICT_BYTES:
+            raise MergeTooLarge(len(asked), size, MAX_CONFLICT_BYTES)
+        texts = self.tried.read(wanted)
         texts[""] = b""
         return {
             path: Contents(texts[base], texts[source], texts[target], self._labelled(texts[merged]))
@@ -135,7 +146,9 @@ class MergePlan:
             side = _own_side(clash)
             if side in {"ours", "theirs"}:
                 mine = self.tried.by_ours if side == "ours" else self.tried.by_theirs
-                yield path, _text(mine.files[path][1])
+                _, own = mine.files.get(path, (None, None))
+                if sha := _text(own):
+                    yield path, sha
 
     def _out_of_sight(self) -> Iterator[Issue]:
         """Conflicts in recipes that are not active in both kitchens, one issue for each recipe."""
@@ -144,7 +157,7 @@ class MergePlan:
             if self.is_shown(path) or _own_side(clash):
                 continue
             kitchens = " and ".join(self._inactive_in(path))
-            name = path.partition("/")[0] if kitchens else _printable(path)
+            name = path.partition("/")[0] if kitchens else printable(path)
             what = (
                 f"is in conflict and not active in kitchen {kitchens}; add it to that kitchen's"
                 " recipes to resolve it"
@@ -174,9 +187,10 @@ class MergePlan:
         others = 0
         for (recipe, *kitchens), count in sorted(counted.items()):
             if kitchens:
+                where = " and ".join(kitchens)
                 yield (
-                    f"Recipe '{recipe}': not active in kitchen {' and '.join(kitchens)}; its"
-                    f" {count} changed files are merged with the branch and stay out of sight there"
+                    f"Recipe '{printable(recipe)}': not active in kitchen {where}; its {count}"
+                    " changed files are merged with the branch and stay out of sight there"
                 )
             else:
                 others += count
@@ -254,5 +268,6 @@ def _text(found: Found | None) -> str:
     return found[1] if found is not None and stat.S_ISREG(found[0]) else ""
 
 
-def _printable(path: str) -> str:
+def printable(path: str) -> str:
+    """A path of which nothing is known, such as one whose bytes are no UTF-8, to be shown."""
     return path.encode(errors="replace").decode()

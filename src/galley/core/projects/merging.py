@@ -19,7 +19,7 @@ from galley.core.projects.errors import (
     NothingToRevert,
     ResolutionUnneeded,
 )
-from galley.core.projects.mergeplan import Contents, MergePlan
+from galley.core.projects.mergeplan import Contents, MergePlan, printable
 from galley.kit.clock import Clock
 from galley.kit.paths import find_twins
 from galley.storage.git import (
@@ -91,6 +91,7 @@ def preview_merge(
     Raises:
         KitchenNotFound: one of them is not there, or closed to the caller.
         KitchensUnrelated: they belong to different projects.
+        MergeTooLarge: the files in conflict are too large to be shown.
     """
     origin = _readable(session, caller, repositories, source)
     into = _readable(session, caller, repositories, target)
@@ -309,7 +310,8 @@ def _check_result(plan: MergePlan, answers: Mapping[str, bytes | None]) -> None:
     before = {path for path in after if path not in new}
     twins = find_twins(after)
     if twins and not set(twins) <= before and find_twins(before) is None:
-        raise FileNameInvalid(twins[1], f"cannot be told from {twins[0]} on every file system")
+        one, other = map(printable, twins)
+        raise FileNameInvalid(other, f"cannot be told from {one} on every file system")
     for recipe in sorted({path.partition("/")[0] for path in new if "/" in path}):
         count = sum(path.startswith(f"{recipe}/") for path in after)
         if count > MAX_FILES:

@@ -6,16 +6,18 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from tests.unit.storage.test_gitmerge import plant
 
 from galley.core.caller import Caller
 from galley.core.errors import Forbidden, Invalid
 from galley.core.events.models import audit_entries
-from galley.core.projects import merging
+from galley.core.projects import mergeplan, merging
 from galley.core.projects import operations as projects
 from galley.core.projects.errors import (
     FileNameInvalid,
     FileTooLarge,
     KitchenNotFound,
+    MergeTooLarge,
     MergeUnresolved,
     NothingToMerge,
     NothingToRevert,
@@ -458,6 +460,35 @@ def test_recipes_that_are_not_active_are_merged_along_out_of_sight(kitchens: Kit
     kitchens.set("master", restrict_recipes=False)
     kitchens.merge(resolved={"hid/x.txt": b"r"})
     assert kitchens.files(recipe="hid")["x.txt"] == b"r"
+
+
+def test_what_no_api_would_let_in_is_merged_along(kitchens: Kitchens) -> None:
+    theirs = plant(
+        kitchens.repository,
+        [("120000", b"link", b"target"), ("100644", b"caf\xe9", b"x"), ("100644", b"a.txt", b"a")],
+        kitchens.tip("dev"), folder=b"caf\xe9",
+    )  # fmt: skip
+    kitchens.repository.advance("dev", kitchens.tip("dev"), theirs)
+    found = kitchens.preview()
+    assert set(found.files) == {"rec/a.txt", "rec/b.txt", "rec/c.json"}
+    assert found.warnings == ["3 changed files that belong to no recipe are merged with the branch"]
+    kitchens.set("master", restrict_recipes=True, recipes=["rec"])
+    (warning,) = kitchens.preview().warnings
+    assert warning.encode().startswith(b"Recipe 'caf?': not active in kitchen master")
+    kitchens.set("master", restrict_recipes=False)
+    kitchens.merge()
+    assert "120000 blob" in kitchens.git("ls-tree", "-r", "master")
+
+
+def test_conflicts_too_large_to_show_are_refused(
+    kitchens: Kitchens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mergeplan, "MAX_CONFLICT_BYTES", 20)
+    kitchens.save("master", {"rec/b.txt": b"m\n"})
+    kitchens.save("dev", {"rec/b.txt": b"d\n"})
+    with pytest.raises(MergeTooLarge, match="1 files in conflict"):
+        kitchens.preview()
+    assert kitchens.merge(resolved={"rec/b.txt": b"r\n"}).commit == kitchens.tip()
 
 
 def test_a_large_merge_is_previewed_in_a_moment(kitchens: Kitchens) -> None:
