@@ -60,6 +60,9 @@ def test_the_history_of_a_file_follows_its_path(live, member, child):
     assert len(member.good("GET", path)["history"]) == 3
     for unknown, told in (
         (f"/v2/recipe/history/{child}/rec/never.txt", 'File "never.txt" not found'),
+        (f"/v2/recipe/history/{child}/rec/%2e%2e/%2e%2e/x", "not found in recipe rec"),
+        (f"/v2/recipe/history/{child}/rec/{'x/' * 3000}x", ""),
+        (f"/v2/recipe/history/{child}/rec/:(top)b.txt", "not found in recipe rec"),
         (f"/v2/recipe/history/{child}/none/b.txt", 'Recipe "none" not found'),
         ("/v2/recipe/history/nowhere/rec/b.txt", "was not found in the database"),
     ):

@@ -6,6 +6,7 @@ from galley.core.caller import Caller
 from galley.core.projects import checks
 from galley.core.projects.branches import Place, find_place
 from galley.core.projects.errors import FileNotInRecipe, FileNotMergeable, OriginUnknown
+from galley.kit.paths import fault_of_path
 from galley.storage.git import (
     GitStore,
     NotInRepository,
@@ -54,7 +55,10 @@ def file_history(
     """
     place = find_place(session, caller, repositories, kitchen, "recipe.read")
     place.tree(place.tip(), recipe)
-    found = place.repository.history(kitchen, f"{recipe}/{path}", limit=_bounded(limit))
+    full = f"{recipe}/{path}"
+    found = []
+    if fault_of_path(full) is None:
+        found = place.repository.history(kitchen, full, limit=_bounded(limit))
     if not found:
         raise FileNotInRecipe(path, recipe, kitchen)
     return found
