@@ -150,7 +150,8 @@ class Settings(BaseSettings):
         default=(), description="Folders, besides DATA/files, that recipes may read and write."
     )
     outbound_allow: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="Private networks (CIDR) that recipes and webhooks may reach."
+        default=(),
+        description="Private networks (CIDR) that recipes, webhooks and vaults use.",
     )
     step_network: Literal["none", "declared"] = Field(
         default="none",

@@ -200,6 +200,47 @@ def _compile(world: World) -> tuple[dict[str, str], Any]:
     return _order_path(world), None
 
 
+@good("kitchen-merge-preview")
+@good("kitchen-merge")
+@good("kitchen-manual-merge")
+def _kitchen_merge(world: World) -> tuple[dict[str, str], Any]:
+    source = world.name("child")
+    world.api.good("PUT", f"/v2/kitchen/create/{world.kitchen}/{source}", {})
+    body = {"message": "m", "filepath": f"resources/{world.name('f')}.txt", "file": "text"}
+    world.api.good("PUT", f"/v2/recipe/create/{source}/demo", body)
+    place = {"source": source, "target": world.kitchen}
+    seen = world.api.good("GET", f"/v2/kitchen/merge/{source}/{world.kitchen}")
+    tips = {key: seen[key] for key in ("source_kitchen_sha", "target_kitchen_sha")}
+    return place, world.rng.choice([{"files": {}, **tips}, {"resolved_conflicts": {}}])
+
+
+@good("kitchen-revert")
+def _kitchen_revert(world: World) -> tuple[dict[str, str], Any]:
+    body = {"message": "m", "filepath": f"resources/{world.name('f')}.txt", "file": "text"}
+    world.api.good("PUT", f"/v2/recipe/create/{world.kitchen}/demo", body)
+    seen = world.api.good("GET", f"/v2/kitchen/revert/{world.kitchen}")
+    return _here(world, sha=seen["before_sha"]), None
+
+
+@good("kitchen-history")
+def _kitchen_history(world: World) -> tuple[dict[str, str], Any]:
+    return _here(world), world.rng.choice([None, {"per_page": 3}, {"per_page": 0}])
+
+
+@good("recipe-file-history")
+def _file_history(world: World) -> tuple[dict[str, str], Any]:
+    return _here(world, recipe="demo", path="variations.json"), {"change_count": 2}
+
+
+@good("file-merge")
+def _file_merge(world: World) -> tuple[dict[str, str], Any]:
+    path = f"/v2/recipe/tree/{world.kitchen}/demo"
+    origin = world.api.good("GET", path)["ORIG_HEAD"]
+    content = base64.b64encode(world.name("text").encode()).decode()
+    body = {"orig_head": origin, "last_file_sha": "none", "content": content}
+    return _here(world, recipe="demo", path="variations.json"), body
+
+
 def _order_path(world: World, **more: str) -> dict[str, str]:
     return _here(world, recipe="demo", variation="v1", **more)
 
@@ -301,6 +342,44 @@ def _order_delete_all(world: World) -> tuple[dict[str, str], Any]:
 def _serving_delete(world: World) -> tuple[dict[str, str], Any]:
     run = world.ended(world.place("v1"))["hid"]
     return {"run": "None"}, {"kitchen_name": world.kitchen, "serving_hid": run}
+
+
+@good("vault-config-get")
+@good("secret-list")
+@good("secret-list-slash")
+def _of_kitchen(world: World) -> tuple[dict[str, str], Any]:
+    return {}, {"kitchens": world.kitchen}
+
+
+@good("secret-check")
+@good("secret-list-path")
+def _below_path(world: World) -> tuple[dict[str, str], Any]:
+    return {"path": world.rng.choice(["pg", "pg/password"])}, {"kitchens": world.kitchen}
+
+
+@good("vault-config-set")
+def _vault_config_set(world: World) -> tuple[dict[str, str], Any]:
+    vault = {"service": "default", "inheritable": world.rng.random() < 0.5}
+    return {}, {"config": {world.kitchen: vault}}
+
+
+@good("vault-config-delete")
+def _vault_config_delete(world: World) -> tuple[dict[str, str], Any]:
+    world.api.good("POST", "/v2/vault/config", {"config": {world.kitchen: {"service": "default"}}})
+    return _here(world), None
+
+
+@good("secret-write")
+def _secret_write(world: World) -> tuple[dict[str, str], Any]:
+    value = world.rng.choice(["", "v", "a=b\nc", "é" * 100])
+    return {"path": f"pg/{world.rng.randint(1, 5)}"}, {"value": value, "kitchen": world.kitchen}
+
+
+@good("secret-delete")
+def _secret_delete(world: World) -> tuple[dict[str, str], Any]:
+    path = f"gone/{world.name('s')}"
+    world.api.good("POST", f"/v2/secret/{path}", {"value": "v", "kitchen": world.kitchen})
+    return {"path": path}, {"kitchen": world.kitchen}
 
 
 def good_request(world: World, operation: dict[str, Any]) -> Request:

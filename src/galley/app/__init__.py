@@ -15,6 +15,7 @@ from galley.app.parts import (
     make_executor,
     secrets_of,
     tell_steps,
+    vaults_of,
     worker_name,
 )
 from galley.app.runtime import Leading, Runtime
@@ -129,6 +130,7 @@ def _services(
         clock=store.clock,
         judge=JUDGE,
         sealer=store.sealer,
+        vaults=vaults_of(store),
         desk=Desk(
             store.database,
             writer,

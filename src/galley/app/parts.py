@@ -6,16 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-from sqlalchemy.orm import Session
-
 from galley.app.store import Store
-from galley.core.projects.models import Kitchen
 from galley.core.runs.history import read_history
 from galley.core.runs.live import LiveRun, LiveStep
 from galley.core.runs.plan import Limits
 from galley.core.runs.states import AttemptState
-from galley.core.secrets import operations as secrets
+from galley.core.vaults.desk import Vaults
+from galley.core.vaults.operations import resolve_for_run
 from galley.engine.executors.local import claims, processes
 from galley.engine.network import STEP_NETWORK_VARIABLE
 from galley.kit.clock import Clock
@@ -27,23 +24,17 @@ from galley.settings import Settings
 if TYPE_CHECKING:
     from galley.engine.executors.local import LocalExecutor
 
-_KITCHEN_DEPTH = 50
+
+def vaults_of(store: Store) -> Vaults:
+    """What operations on vaults work with; where calls may go is read from the environment now."""
+    from galley.engine.vaults import HashiCorpVaults
+
+    return Vaults(store.database, store.sealer, HashiCorpVaults(), store.clock)
 
 
 def secrets_of(store: Store, run: LiveRun, references: frozenset[str]) -> dict[str, str]:
-    """What a run's steps may know: its kitchen's secrets, those above it, then the account's."""
-    with store.database.reading() as session:
-        scopes = _scopes_of(session, run.kitchen_id)
-        return secrets.resolve(session, store.sealer, references, scopes)
-
-
-def _scopes_of(session: Session, kitchen_id: int | None) -> list[str]:
-    scopes: list[str] = []
-    row = session.get(Kitchen, kitchen_id or 0)
-    while row is not None and secrets.scope_of(row) not in scopes and len(scopes) < _KITCHEN_DEPTH:
-        scopes.append(secrets.scope_of(row))
-        row = session.scalar(sa.select(Kitchen).where(Kitchen.name == row.parent))
-    return scopes
+    """What a run's steps may know: from its kitchen's vault, then from the account's."""
+    return resolve_for_run(vaults_of(store), run.kitchen_id, references)
 
 
 def history_of(store: Store, run: LiveRun, step_key: str) -> dict[str, list[Any]]:

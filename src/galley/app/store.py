@@ -7,7 +7,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from galley.core.secrets.models import Secret
+from galley.core.secrets.models import Secret, VaultConfig
 from galley.core.secrets.sealing import Sealer, open_sealer
 from galley.engine.folders import Folders
 from galley.kit.clock import Clock, clock_from_environment
@@ -59,7 +59,9 @@ class Store:
 
     def _is_sealed(self) -> bool:
         with self.database.reading() as session:
-            return session.scalar(sa.select(Secret.id).limit(1)) is not None
+            tokens = sa.select(VaultConfig.id).where(VaultConfig.sealed_token.is_not(None))
+            asked = (sa.select(Secret.id).limit(1), tokens.limit(1))
+            return any(session.scalar(query) is not None for query in asked)
 
 
 def import_models() -> None:

@@ -1,5 +1,6 @@
 """The examinations of `galley doctor`. They change nothing and can run beside the server."""
 
+import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
@@ -11,18 +12,19 @@ from galley.core.errors import GalleyError
 from galley.core.events import audit
 from galley.core.projects.models import Kitchen, Project
 from galley.core.runs.models import artifacts, outbox
-from galley.core.secrets.models import Secret
-from galley.core.secrets.operations import resolve
+from galley.core.secrets.models import Secret, VaultConfig
 from galley.core.secrets.sealing import (
     KEY_FILE,
     KEY_VARIABLE,
     SealBroken,
+    Sealer,
     cure_of_no_key,
     has_key,
     open_sealer,
 )
 from galley.core.tables import import_models
 from galley.engine.containers import find_engine
+from galley.engine.executors.local import cgroup
 from galley.engine.sandbox import unavailable_because
 from galley.kit.clock import clock_from_environment
 from galley.settings import Settings
@@ -125,7 +127,10 @@ def _programs(patient: _Patient) -> Iterator[Finding]:
         yield Finding(FAULT, "git", str(error), "install git 2.39 or newer")
         return
     numbers = [int(part) for part in found.split()[2].split(".")[:2] if part.isdigit()]
-    if numbers < [2, 39]:
+    if numbers < [2, 38]:
+        text = f"{found} is too old: kitchens cannot be merged with it"
+        yield Finding(FAULT, "git", text, "install git 2.39 or newer")
+    elif numbers < [2, 39]:
         yield Finding(NOTE, "git", f"{found} is old", "install git 2.39 or newer")
     else:
         yield Finding(OK, "git", found)
@@ -140,12 +145,24 @@ def _isolation(patient: _Patient) -> Iterator[Finding]:
     else:
         text = f"recipes' programs reach network and files as Galley's user does: {reason}"
         yield Finding(NOTE, "isolation", text, "install bubblewrap before you let others write")
+    yield _bound_of_processes()
     engine = find_engine()
     if engine is not None:
         yield Finding(OK, "containers", f"steps that name an image run with {engine.name}")
     else:
         cure = "install podman if recipes name images"
         yield Finding(NOTE, "containers", "steps that name an image cannot run", cure)
+
+
+def _bound_of_processes() -> Finding:
+    if cgroup.can_be_had():
+        return Finding(OK, "processes", "a control group bounds the processes of each step")
+    if os.geteuid() != 0:
+        text = "the kernel bounds the processes of Galley's user (RLIMIT_NPROC)"
+        return Finding(OK, "processes", text)
+    text = "a step that only forks can outrun the count of its processes"
+    cure = "run Galley as a user of its own, or as a service with Delegate=pids"
+    return Finding(NOTE, "processes", text, cure)
 
 
 def _mail(patient: _Patient) -> Iterator[Finding]:
@@ -172,7 +189,9 @@ def _key(patient: _Patient) -> Iterator[Finding]:
     data = patient.settings.data
     if not has_key(data):
         with patient.database.reading() as session:
-            sealed = session.scalar(sa.select(sa.func.count()).select_from(Secret))
+            rows = sa.select(sa.func.count()).select_from(Secret)
+            tokens = sa.select(sa.func.count(VaultConfig.sealed_token))
+            sealed = (session.scalar(rows) or 0) + (session.scalar(tokens) or 0)
         text = f"there is no {data / KEY_FILE} and no {KEY_VARIABLE}"
         if sealed:
             text = f"{text}; {sealed} stored secrets stay sealed and the server does not start"
@@ -323,16 +342,32 @@ def _secrets(patient: _Patient) -> Iterator[Finding]:
         sealer = open_sealer(patient.settings.data, may_make=False)
     except GalleyError:
         return  # told with the key
-    shut = []
-    with patient.database.reading() as session:
-        rows = session.scalars(sa.select(Secret).order_by(Secret.scope, Secret.path)).all()
-        for row in rows:
-            try:
-                resolve(session, sealer, [row.path], [row.scope])
-            except SealBroken:
-                shut.append(f"{row.scope}:{row.path}")
+    count, shut = 0, []
+    for name, sealed, place in _sealed(patient.database):
+        count += 1
+        if not _opens(sealer, sealed, place):
+            shut.append(name)
     if shut:
-        text = f"{len(shut)} of {len(rows)} secrets do not open: {', '.join(shut[:_MANY])}"
+        text = f"{len(shut)} of {count} secrets do not open: {', '.join(shut[:_MANY])}"
         yield Finding(FAULT, "secrets", text, "put the older key back, or write them again")
     else:
-        yield Finding(OK, "secrets", f"{len(rows)} secrets open")
+        yield Finding(OK, "secrets", f"{count} secrets open")
+
+
+def _sealed(database: Database) -> Iterator[tuple[str, str, str]]:
+    """What is sealed (secrets, then tokens of vaults): its name, the seal, the seal's place."""
+    secrets = sa.select(Secret).order_by(Secret.scope, Secret.path)
+    vaults = sa.select(VaultConfig).order_by(VaultConfig.scope)
+    with database.reading() as session:
+        for row in session.scalars(secrets):
+            yield f"{row.scope}:{row.path}", row.sealed, row.seal_place()
+        for vault in session.scalars(vaults.where(VaultConfig.sealed_token.is_not(None))):
+            yield f"the token of {vault.scope}", vault.sealed_token or "", vault.seal_place()
+
+
+def _opens(sealer: Sealer, text: str, place: str) -> bool:
+    try:
+        sealer.open(text, place)
+    except SealBroken:
+        return False
+    return True

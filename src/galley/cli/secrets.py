@@ -11,13 +11,14 @@ import click
 from galley.cli.common import data_option, load_settings, opened
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-    from galley.app.store import Store
-    from galley.core.projects.models import Kitchen
+    from galley.core.caller import Caller
+    from galley.core.vaults.desk import Vaults
 
 kitchen_option = click.option(
-    "--kitchen", "kitchen_name", metavar="K", help="The kitchen's own secrets, not the account's."
+    "--kitchen",
+    "kitchen_name",
+    metavar="K",
+    help="The secrets of this kitchen's vault, not of the account's.",
 )
 
 
@@ -40,22 +41,17 @@ def secret() -> None:
 def set_secret(path: str, *, from_stdin: bool, kitchen_name: str | None, data: Path) -> None:
     """Write the secret PATH, which recipes name as vault://PATH."""
     del from_stdin  # the one way there is: an argument would show in the list of processes
-    from galley.core.identity.actors import system_caller
-    from galley.core.identity.policy import JUDGE
-    from galley.core.secrets import operations as secrets
+    from galley.core.secrets.operations import checked_path
+    from galley.core.vaults import operations
 
     value = _read_value()
-    with _changing(data, kitchen_name) as (store, session, kitchen):
-        version = secrets.put_secret(
-            session,
-            system_caller(JUDGE),
-            store.sealer,
-            path=path,
-            value=value,
-            clock=store.clock,
-            kitchen=kitchen,
+    with _vaults(data) as (vaults, caller):
+        version = operations.write_secret(
+            vaults, vaults.database, caller, path=path, value=value, kitchen=kitchen_name
         )
-    click.echo(f"Wrote version {version} of vault://{secrets.checked_path(path)}.")
+    what = "" if version is None else f"version {version} of "
+    where = "" if version is not None else " to the vault elsewhere"
+    click.echo(f"Wrote {what}vault://{checked_path(path)}{where}.")
 
 
 @secret.command("rm")
@@ -64,15 +60,12 @@ def set_secret(path: str, *, from_stdin: bool, kitchen_name: str | None, data: P
 @data_option
 def remove_secret(path: str, kitchen_name: str | None, data: Path) -> None:
     """Remove the secret PATH."""
-    from galley.core.identity.actors import system_caller
-    from galley.core.identity.policy import JUDGE
-    from galley.core.secrets import operations as secrets
+    from galley.core.secrets.operations import checked_path
+    from galley.core.vaults import operations
 
-    with _changing(data, kitchen_name) as (store, session, kitchen):
-        secrets.delete_secret(
-            session, system_caller(JUDGE), path=path, clock=store.clock, kitchen=kitchen
-        )
-    click.echo(f"Removed vault://{secrets.checked_path(path)}.")
+    with _vaults(data) as (vaults, caller):
+        operations.delete_secret(vaults, vaults.database, caller, path=path, kitchen=kitchen_name)
+    click.echo(f"Removed vault://{checked_path(path)}.")
 
 
 @secret.command("list")
@@ -80,22 +73,20 @@ def remove_secret(path: str, kitchen_name: str | None, data: Path) -> None:
 @data_option
 def list_secrets(kitchen_name: str | None, data: Path) -> None:
     """Print the paths, A to Z, one a line."""
-    from galley.core.identity.actors import system_caller
-    from galley.core.identity.policy import JUDGE
-    from galley.core.secrets import operations as secrets
+    from galley.core.vaults import operations
 
-    with _changing(data, kitchen_name) as (_, session, kitchen):
-        for path in secrets.list_paths(session, system_caller(JUDGE), kitchen=kitchen):
+    with _vaults(data) as (vaults, caller):
+        for path in operations.list_secrets(vaults, caller, kitchen=kitchen_name):
             click.echo(f"vault://{path}")
 
 
 @secret.command("rewrap")
 @data_option
 def rewrap(data: Path) -> None:
-    """Bring every secret under the newest key; then older keys can leave the key file."""
+    """Bring secrets and tokens under the newest key; then older keys can leave the key file."""
     from galley.core.secrets import operations as secrets
 
-    with _changing(data, None) as (store, session, _):
+    with opened(data) as store, store.database.writing() as session:
         changed = secrets.rewrap_all(session, store.sealer)
     click.echo(f"Secrets brought under the newest key: {changed}.")
 
@@ -115,15 +106,15 @@ def webhook_key(data: Path) -> None:
 
 
 @contextmanager
-def _changing(
-    data: Path, kitchen_name: str | None
-) -> Iterator[tuple["Store", "Session", "Kitchen | None"]]:
-    """The store, a transaction of its own, and the kitchen (None: the account)."""
-    from galley.core.projects.repository import KitchenRepository
+def _vaults(data: Path) -> Iterator[tuple["Vaults", "Caller"]]:
+    """The installation's vaults, and who calls from its own machine."""
+    from galley.app.parts import tell_steps, vaults_of
+    from galley.core.identity.actors import system_caller
+    from galley.core.identity.policy import JUDGE
 
-    with opened(data) as store, store.database.writing() as session:
-        kitchen = None if kitchen_name is None else KitchenRepository(session).get(kitchen_name)
-        yield store, session, kitchen
+    with opened(data) as store:
+        tell_steps(load_settings(data=data))  # which addresses a vault elsewhere may have
+        yield vaults_of(store), system_caller(JUDGE)
 
 
 def _read_value() -> str:

@@ -118,7 +118,7 @@ class EnvironmentStore:
         """
         wanted = checked_requirements(requirements)
         key = environment_key(wanted)
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, exist_ok=True)
         target = self._folder / key
         lock = os.open(self._folder / f"{key}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

@@ -26,6 +26,7 @@ from galley.core.runs.plan import StepPlan
 from galley.core.runs.ports import Executor, RunWriter
 from galley.core.runs.states import AttemptState
 from galley.core.runs.task import Outcome, Task, storable
+from galley.core.secrets.errors import VaultUnreachable
 from galley.core.secrets.sealing import KeyMissing, SealBroken
 from galley.engine.executors.local import claims
 from galley.engine.folders import Folders
@@ -202,6 +203,8 @@ class Launcher:
         reason = f"The step's files could not be prepared: {error}"
         if isinstance(error, KeyMissing | SealBroken):  # time mends neither
             self._refuse(task, error.message, retryable=False)
+        elif isinstance(error, VaultUnreachable):  # the step's own retries wait for it
+            self._refuse(task, error.message)
         elif isinstance(error, SQLAlchemyError | Unavailable):
             log.warning("launch_put_off", attempt=task.key, error=str(error))
             reason = "What the step needs could not be read: the database did not answer."

@@ -33,7 +33,8 @@ SAFE_SQLITE = (3, 51, 3)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_WRITES = "galley_writes"
+WRITES = "galley_writes"
+"""The execution option of connections that write."""
 _TAKEN_STATES = frozenset({"23503", "23505"})  # of Postgres: foreign key, unique
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FAILING = frozenset({errno.EIO, errno.EROFS, errno.ESTALE})
@@ -118,7 +119,7 @@ class Database:
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = _sqlite(self.url) if self.is_sqlite else _postgres(self.url, pool_size)
-        self._writer = self.engine.execution_options(**{_WRITES: True})
+        self._writer = self.engine.execution_options(**{WRITES: True})
         # A transaction around reads would see no one moment on Postgres either (each statement has
         # its own), would cost two round trips, and its rollback all prepared statements.
         how = {} if self.is_sqlite else {"isolation_level": "AUTOCOMMIT"}
@@ -190,7 +191,7 @@ def _sqlite(url: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get(_WRITES, False)
+        writes = connection.get_execution_options().get(WRITES, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine

@@ -14,6 +14,21 @@ from galley.kit.files import TEMPORARY, discard, rename_or_discard
 from galley.kit.paths import fault_of_path
 from galley.storage.gitcache import FileCache
 from galley.storage.githistory import PastCommit, author_line
+from galley.storage.gitmerge import (
+    Clash,
+    Difference,
+    Found,
+    TriedMerge,
+    UnrelatedCommits,
+    blob_hash,
+    difference,
+    first_parent,
+    is_commit,
+    merge_texts,
+    tried_merge,
+    versions,
+    write_revert,
+)
 from galley.storage.gitprogram import GitFailed, run_git
 from galley.storage.gitrefs import (
     BranchExists,
@@ -28,7 +43,10 @@ from galley.storage.gittree import Entry, PathClash
 __all__ = [
     "BranchExists",
     "BranchMoved",
+    "Clash",
+    "Difference",
     "Entry",
+    "Found",
     "GitFailed",
     "GitStore",
     "NotInRepository",
@@ -37,7 +55,17 @@ __all__ = [
     "Repository",
     "RepositoryBusy",
     "RepositoryMissing",
+    "TriedMerge",
+    "UnrelatedCommits",
     "author_line",
+    "blob_hash",
+    "difference",
+    "first_parent",
+    "is_commit",
+    "merge_texts",
+    "tried_merge",
+    "versions",
+    "write_revert",
 ]
 
 

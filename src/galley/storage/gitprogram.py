@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -49,13 +49,16 @@ def run_git(
     stdin: bytes | IO[bytes] = b"",
     into: Path | None = None,
     timeout_s: float = 60.0,
+    extra: Mapping[str, str] | None = None,
+    statuses: Collection[int] = (0,),
 ) -> bytes:
     """Run `git ARGUMENTS` on a bare repository and give its output, or write it to `into`.
 
-    `stdin` is what it reads, or an open file to read from.
+    `stdin` is what it reads, or an open file to read from; `extra` are variables of its
+    environment; `statuses` the exit statuses that are no failure.
 
     Raises:
-        GitFailed: a non-zero exit, a missing program, or the deadline passed.
+        GitFailed: another exit status, a missing program, or the deadline passed.
     """
     place = [] if repository is None else [f"--git-dir={repository}"]
     sink = subprocess.PIPE if into is None else into.open("wb")
@@ -66,7 +69,7 @@ def run_git(
             **fed,
             stdout=sink,
             stderr=subprocess.PIPE,
-            env=clean_environment(),
+            env=clean_environment(extra),
             timeout=timeout_s,
             check=False,
         )
@@ -80,7 +83,7 @@ def run_git(
         if not isinstance(sink, int):
             os.fsync(sink.fileno())
             sink.close()
-    if done.returncode != 0:
+    if done.returncode not in statuses:
         said = done.stderr.decode(errors="replace").strip()
         raise GitFailed(f"git {arguments[0]}: {said or f'exit status {done.returncode}'}")
     return done.stdout or b""

@@ -32,7 +32,7 @@ from galley.storage.gittree import (
     plain_items,
     walk,
     write_files,
-    write_loose,
+    write_new,
 )
 
 _PATIENCE_S = 1.0
@@ -403,9 +403,7 @@ class Repository:
 
     def _write(self, editor: TreeEditor, made: Commit) -> str:
         sha = editor.keep(made).decode()
-        for new in editor.new.values():
-            write_loose(self.folder / "objects", new)
-        failpoint("git.objects_written")
+        write_new(self.folder / "objects", editor.new.values())
         return sha
 
 

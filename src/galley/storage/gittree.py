@@ -3,7 +3,7 @@
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +12,7 @@ from pathlib import Path
 from dulwich.object_store import BaseObjectStore
 from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tree
 
+from galley.kit.failpoints import failpoint
 from galley.kit.files import fsync_folder
 from galley.kit.paths import PATH_DEPTH, fault_of_segment
 
@@ -160,6 +161,13 @@ class TreeEditor:
             tree[name] = (stat.S_IFDIR, ObjectID(inner))
         elif mode is not None:
             del tree[name]
+
+
+def write_new(folder: Path, made: Iterable[ShaFile]) -> None:
+    """Write objects into `objects/`, each whole and durable. No branch knows them yet."""
+    for new in made:
+        write_loose(folder, new)
+    failpoint("git.objects_written")
 
 
 def write_loose(folder: Path, made: ShaFile) -> None:

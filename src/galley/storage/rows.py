@@ -20,6 +20,8 @@ import sqlalchemy as sa
 from sqlalchemy import Column, Connection, Dialect, Table
 from sqlalchemy.exc import DBAPIError, StatementError
 
+from galley.storage.db import WRITES
+
 Row = Mapping[str, Any]
 Inserts = Sequence[tuple[Table, Iterable[Row]]]
 Updates = Sequence[tuple[Table, Mapping[Any, Row]]]
@@ -79,7 +81,10 @@ def write(connection: Connection, inserts: Inserts, updates: Updates) -> None:
 
     Raises:
         StatementError: as `connection.execute` does; nothing of the transaction may stand then.
+        RuntimeError: the connection is one that reads.
     """
+    if not connection.get_execution_options().get(WRITES):
+        raise RuntimeError("a reading session writes nothing")
     many = _statements(connection.dialect, inserts, updates)
     if not many:
         return

@@ -26,7 +26,7 @@ from galley.core.errors import (
 )
 from galley.storage.blobs import BlobsAway
 from galley.storage.db import is_connection_lost, is_disk_failing, is_disk_full
-from galley.storage.git import RepositoryMissing
+from galley.storage.git import GitFailed, RepositoryMissing
 from galley.wire.call import call_of
 
 log = structlog.get_logger("galley.wire")
@@ -91,6 +91,12 @@ def storage_error(error: BaseException) -> GalleyError | None:
         return Unavailable(
             "The repository of the recipes is not there; an administrator can see why with"
             " `galley doctor`.",
+            retry_after_s=30,
+        )
+    if isinstance(error, GitFailed):
+        return Unavailable(
+            "The git program failed; an administrator can see why with `galley doctor` and in the"
+            " log.",
             retry_after_s=30,
         )
     if isinstance(error, BlobsAway):
@@ -169,6 +175,7 @@ def install_errors(
     app.add_exception_handler(SQLAlchemyError, on_storage)
     app.add_exception_handler(OSError, on_storage)
     app.add_exception_handler(RepositoryMissing, on_storage)
+    app.add_exception_handler(GitFailed, on_storage)
     app.add_exception_handler(Exception, on_bug)
 
 

@@ -2,13 +2,16 @@
 
 import logging
 import sys
+import threading
 from contextlib import suppress
 from typing import Any, TextIO
 
 import structlog
 
+from galley.storage.db import is_disk_failing, is_disk_full
 from galley.wire.redaction import redact_event
 
+log = structlog.get_logger("galley")
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -34,7 +37,7 @@ class _Forgiving:
 
 
 def configure_logging(level: str = "info", *, stream: TextIO | None = None) -> None:
-    """Send all logs, ours and the libraries', to standard error as JSON."""
+    """Send all logs to standard error as JSON: ours, libraries', what nobody catches in threads."""
     out: Any = _Forgiving(stream or sys.stderr)
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -68,6 +71,21 @@ def configure_logging(level: str = "info", *, stream: TextIO | None = None) -> N
         library.handlers = []
         library.propagate = True
         library.setLevel(least)
+
+    sys.unraisablehook = lambda found: _log_unheard(found.exc_value, repr(found.object))
+    threading.excepthook = lambda found: _log_unheard(found.exc_value, repr(found.thread))
+
+
+def _log_unheard(error: BaseException | None, where: str) -> None:
+    """What went wrong where nobody can be told: in the end of an object, or of a thread.
+
+    A disk that is full or failing is no bug: whoever wrote there has heard of it already.
+    """
+    told = {"error": f"{type(error).__name__}: {error}", "where": where[:200]}
+    if isinstance(error, OSError) and (is_disk_full(error) or is_disk_failing(error)):
+        log.warning("unheard", **told)
+    elif not isinstance(error, SystemExit):  # a thread may end so
+        log.error("unheard", exc_info=error, **told)
 
 
 def _name_logger(_logger: Any, _method: str, event: Any) -> Any:

@@ -14,6 +14,7 @@ from galley.core.identity.uses import UseLog
 from galley.core.runs.desk import Desk
 from galley.core.runs.ports import Capabilities, RunFeed
 from galley.core.secrets.sealing import Sealer
+from galley.core.vaults.desk import Vaults
 from galley.kit.clock import Clock
 from galley.settings import Settings
 from galley.storage.blobs import BlobStore
@@ -50,6 +51,7 @@ class Services:
     clock: Clock
     judge: Judge
     sealer: Sealer
+    vaults: Vaults
     desk: Desk
     feed: RunFeed
     repositories: GitStore

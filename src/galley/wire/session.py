@@ -198,6 +198,10 @@ class Transactions:
         self._services = services
         self._answer = answer
 
+    def answer_with(self, answer: Response) -> None:
+        """Remember this answer instead: what it names is known only now, before it is written."""
+        self._answer = answer
+
     def reading(self) -> AbstractContextManager[Session]:
         """See `Database.reading`."""
         return self._services.database.reading()

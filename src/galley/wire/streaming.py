@@ -1,7 +1,7 @@
 """Answers that are sent piece by piece, whatever becomes of their reader."""
 
 from collections.abc import AsyncGenerator, Generator, Mapping
-from contextlib import aclosing, closing
+from contextlib import aclosing, suppress
 
 from starlette.concurrency import iterate_in_threadpool
 from starlette.responses import StreamingResponse
@@ -33,7 +33,13 @@ class StreamedAnswer(StreamingResponse):
 
 
 async def read_in_threads(chunks: Generator[bytes]) -> AsyncGenerator[bytes]:
-    """The pieces of a generator that blocks, each taken in a worker thread; closed at the end."""
-    with closing(chunks):
+    """The pieces of a generator that blocks, each taken in a worker thread; closed at the end.
+
+    One that a thread is still in then is closed when that thread lets go of it.
+    """
+    try:
         async for chunk in iterate_in_threadpool(chunks):
             yield chunk
+    finally:
+        with suppress(ValueError):
+            chunks.close()

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 from tests.conformance.connectors.bridge import bridge
+from tests.conformance.connectors.ftpserver import Ftp, ftp_server
 from tests.conformance.connectors.rigs import RIGS, Rig
 from tests.conformance.connectors.web import Web, web_server
 from tests.conftest import PostgresServer
+from tests.s3 import make_bucket, s3_server
 from tests.unit.engine.console import MemoryConsole
 
 from galley.engine.connectors import connector
@@ -50,6 +52,28 @@ def web() -> Iterator[Web]:
         yield server
 
 
+@pytest.fixture
+def ftp(tmp_path: Path) -> Iterator[Ftp]:
+    with ftp_server(tmp_path / "ftp") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """A stand-in of S3; it does not check signatures."""
+    with s3_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def s3_config(s3_endpoint: str) -> dict[str, object]:
+    """A bucket of the test's own."""
+    bucket = f"b{uuid.uuid4().hex}"
+    make_bucket(s3_endpoint, bucket)
+    keys = {"access-key": "test", "secret-key": "test"}
+    return {"bucket": bucket, "endpoint-url": s3_endpoint, **keys}
+
+
 @pytest.fixture(scope="session")
 def postgres_port(postgres_server: PostgresServer) -> Iterator[int]:
     """A port of loopback behind which the test run's Postgres is: it has a socket only."""
@@ -75,6 +99,10 @@ def rig(request: pytest.FixtureRequest) -> Rig:
     made: Rig = request.param
     if made.system == "postgres":
         made = made.with_config(request.getfixturevalue("postgres_config"))
+    if made.system == "ftp":
+        made = made.with_config(request.getfixturevalue("ftp").config)
+    if made.system == "s3":
+        made = made.with_config(request.getfixturevalue("s3_config"))
     if made.system == "http":
         made = made.with_config({"url": request.getfixturevalue("web").url})
     return made

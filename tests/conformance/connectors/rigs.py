@@ -82,6 +82,10 @@ RIGS = [
     _file("file", "parquet", EXACT, wrong={"folder": "/etc"}),
     _file("http", "csv", EXACT, wrong={"url": "http://127.0.0.1:1"}),
     _file("http", "parquet", EXACT, wrong={"url": "http://127.0.0.1:1"}),
+    _file("ftp", "csv", EXACT, wrong={"port": 1}),
+    _file("ftp", "parquet", EXACT, wrong={"port": 1}),
+    _file("s3", "csv", EXACT, wrong={"endpoint-url": "http://127.0.0.1:1"}),
+    _file("s3", "parquet", EXACT, wrong={"endpoint-url": "http://127.0.0.1:1"}),
     _database("duckdb", {"database": "shop.duckdb"}, EXACT, wrong={"database": "/etc/shop.db"}),
     _database(
         "sqlite",

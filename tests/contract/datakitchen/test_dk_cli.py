@@ -261,13 +261,6 @@ def test_the_configuration_is_listed(dk):
     assert MEMBER in shown
 
 
-def test_what_is_not_built_yet_ends_with_a_readable_error(dk, kitchen):
-    done = dk.call("kitchen-history", "-k", kitchen, "-c", "5")
-    assert done.returncode == 1
-    assert "not built yet" in done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-
-
 def test_a_recipe_is_validated_and_compiled(dk, demo, tmp_path):
     dk.good("kitchen-get", demo.kitchen, "-r", "demo")
     folder = tmp_path / demo.kitchen / "demo"
@@ -328,3 +321,85 @@ def test_the_settings_of_the_account_are_got_and_put(live, admin, tmp_path):
     assert "orderrunError" in refused.stdout + refused.stderr
     body = {"filepath": [file.name], "file": {}}
     admin.good("POST", path, body)
+
+
+def test_a_kitchens_vault_and_secrets(dk, member, kitchen, tmp_path):
+    assert "No vault service configured" in failed(dk, "secret-write", "-k", kitchen, "a/b=1", "-y")
+    assert 'configured as "inherit"' in dk.good("vault-info", "-k", kitchen)
+    assert "Done." in dk.good("vault-config", "-k", kitchen, "-s", "default", "-y")
+    assert "DataKitchen default" in dk.good("vault-info", "-k", kitchen)
+    config = member.good("GET", "/v2/vault/config", {"kitchens": kitchen})["config"][kitchen]
+    assert (config["service"], config["inheritable"]) == ("default", False)
+    assert "Secret written." in dk.good("secret-write", "-k", kitchen, "pg/password=hush", "-y")
+    (tmp_path / "key.pem").write_text("line one\nline two\n")
+    dk.good("secret-write", "-k", kitchen, "pem=@key.pem", "-y")
+    shown = dk.good("secret-list", "-k", kitchen)
+    assert "vault://pem" in shown
+    assert "vault://pg/password" in shown
+    assert "hush" not in shown
+    assert "vault://pem" not in dk.good("secret-list", "-k", kitchen, "pg")
+    assert "True (found in kitchen vault)" in dk.good("secret-exists", "-k", kitchen, "pem")
+    assert "False" in dk.good("secret-exists", "-k", kitchen, "pg")
+    assert "Secret deleted." in dk.good("secret-delete", "-k", kitchen, "pem", "-y")
+    listed = member.good("GET", "/v2/secret", {"kitchens": kitchen})[kitchen]
+    assert listed == {"error": False, "list": ["vault://pg/password"]}
+    told = failed(dk, "secret-delete", "-k", kitchen, "pem", "-y")
+    assert "There is no secret vault://pem" in told
+    assert "Done." in dk.good("vault-delete", "-k", kitchen, "-y")
+    assert "No configuration exists" in failed(dk, "vault-delete", "-k", kitchen, "-y")
+    assert "Done." in dk.good("vault-config", "-k", kitchen, "--inherit", "-y")
+    assert "False" in dk.good("secret-exists", "-k", kitchen, "pg/password")
+
+
+def test_a_child_inherits_a_custom_vault_and_cannot_write_to_it(dk, member, admin, kitchen):
+    child = new_name("heir")
+    member.good("PUT", f"/v2/kitchen/create/{kitchen}/{child}", {})
+    dk.good(
+        "vault-config", "-k", kitchen, "-r", "Acme/dev", "-p", "True", "-s", "custom",
+        "-t", "s.hush-hush", "-i", "True", "-u", "http://dummy-vault-url:8200", "-y",
+    )  # fmt: skip
+    for name, told in ((kitchen, ""), (child, f"(Inherited from Parent Kitchen {kitchen})")):
+        shown = dk.good("vault-info", "-k", name)
+        for expected in (told, "Acme/dev", "custom", "http://dummy-vault-url:8200", "True"):
+            assert expected in shown
+        assert "hush-hush" not in shown
+    assert "is private" in dk.good("secret-list", "-k", child)
+    assert "is private" in failed(dk, "secret-write", "-k", kitchen, "a=1", "-y")
+    own = {"service": "default", "inheritable": True}
+    member.good("POST", "/v2/vault/config", {"config": {kitchen: own}})
+    assert "vault is read only" in failed(dk, "secret-write", "-k", child, "a=1", "-y")
+    admin.good("DELETE", f"/v2/kitchen/delete/{child}")
+
+
+def test_the_accounts_vault_and_secrets(live, dk, admin, tmp_path):
+    other = Dk(tmp_path / "admin", live.base, user=ADMIN)
+    name = f"t{new_name()}"
+    assert "do not have IT or ADMIN privileges" in failed(
+        dk, "vault-config", "-u", "https://vault.example.com", "-t", "x", "-y"
+    )
+    assert "DataKitchen default" in dk.good("vault-info")
+    assert "Secret written." in other.good("secret-write", f"{name}/a=hush", "-y")
+    assert "True (found in global vault)" in dk.good("secret-exists", f"{name}/a")
+    assert f"vault://{name}/a" in dk.good("secret-list", name)
+    assert "needs the role" in failed(dk, "secret-delete", f"{name}/a", "-y")
+    other.good("secret-delete", f"{name}/a", "-y")
+    assert "False" in dk.good("secret-exists", f"{name}/a")
+    other.good("vault-config", "--url", "https://vault.example.com", "--token", "s.hush", "-y")
+    try:
+        shown = other.good("vault-info")
+        assert "custom" in shown
+        assert "https://vault.example.com" in shown
+        other.good("vault-config", "--disable", "-y")
+        assert "disabled" in dk.good("vault-info")
+        assert "(global vault is disabled)" in dk.good("secret-list")
+        assert "Global vault is disabled" in failed(other, "secret-write", "a=1", "-y")
+    finally:
+        admin.good("DELETE", "/v2/vault/config/**__GLOBAL__**")
+    assert "DataKitchen default" in dk.good("vault-info")
+
+
+def failed(dk, *argv):
+    """Run a command that must fail; what it printed."""
+    done = dk.call(*argv)
+    assert done.returncode == 1, done.stdout + done.stderr
+    return done.stdout + done.stderr

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 from tests.contract import clients
-from tests.contract.datakitchen.world import ADMIN, MEMBER
+from tests.contract.datakitchen.world import ADMIN, MEMBER, new_name
 from tests.contract.live import PASSWORD
 
 pytestmark = pytest.mark.evidence("client", "DKUtils 2.11.6, datakitchen_api/datakitchen_client.py")
@@ -272,3 +272,63 @@ def test_orders_and_runs_are_deleted(dkutils, demo):
     assert demo.runs(order) == []
     dkutils(f"client.delete_order({order!r})")
     assert demo.api.good("GET", f"/v2/order/status/{demo.kitchen}")["orders"] == []
+
+
+def test_a_vault_and_its_secrets(dkutils, demo, admin):
+    name = f"u{new_name()}"
+    own, inherited, secrets, rest, account = dkutils(
+        f"""
+from dkutils.datakitchen_api.vault import Vault
+vault = Vault(client, facts["kitchen"])
+assert vault.get_secrets() == []
+vault.update_or_add_secret("pg/password", "a=b\\nc")
+vault.update_or_add_secret("pg/user", "me")
+vault.update_or_add_secret("pg/user", "you")
+show(vault.get_config())
+show(vault.get_config(is_global=True))
+show(vault.get_secrets())
+vault.delete_secret("pg/password")
+show(vault.get_secrets())
+vault.update_or_add_secret({name!r}, "v", is_global=True)
+show([one for one in vault.get_secrets(is_global=True) if {name!r} in one])
+vault.delete_secret({name!r}, is_global=True)
+""",
+        user=ADMIN,
+    )
+    assert (own["service"], own["private"], own["prefix"], own["url"]) == ("default", False, "", "")
+    assert inherited["service"] == "default"
+    assert secrets == ["vault://pg/password", "vault://pg/user"]
+    assert rest == ["vault://pg/user"]
+    assert account == [f"vault://{name}"]
+    listed = admin.good("GET", "/v2/secret", {"kitchens": demo.kitchen})
+    assert listed[demo.kitchen]["list"] == ["vault://pg/user"]
+    assert f"vault://{name}" not in listed["**__GLOBAL__**"]["list"]
+
+
+def test_a_kitchens_vault_is_configured(dkutils, demo):
+    first, second, told = dkutils(
+        """
+from dkutils.datakitchen_api.vault import Vault
+client.update_kitchen_vault("Acme/dev", "s.hush-hush", inheritable=False)
+vault = Vault(client, facts["kitchen"])
+show(vault.get_config())
+vault.update_config("Acme/test", "s.hush-hush", vault_url="https://v.example.com", private=True)
+show(vault.get_config())
+try:
+    vault.get_secrets()
+except ValueError as error:
+    show(str(error))
+"""
+    )
+    assert first == {
+        "service": "custom", "url": "https://vault2.datakitchen.io:8200", "prefix": "Acme/dev",
+        "private": False, "inheritable": False,
+    }  # fmt: skip
+    assert second == {
+        "service": "custom", "url": "https://v.example.com", "prefix": "Acme/test",
+        "private": True, "inheritable": True,
+    }  # fmt: skip
+    assert told.startswith("Error retrieving secrets: ")
+    assert "is private" in told
+    shown = demo.api.good("GET", "/v2/vault/config", {"kitchens": demo.kitchen})
+    assert shown["config"][demo.kitchen] == second

@@ -4,6 +4,8 @@ import base64
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -19,8 +21,8 @@ from galley.core.errors import Invalid, Unavailable
 from galley.core.identity import operations as identity
 from galley.core.identity.actors import system_caller
 from galley.core.projects import operations as projects
-from galley.core.secrets import operations as secrets
 from galley.core.secrets.sealing import KEY_VARIABLE, new_key_text, open_sealer
+from galley.core.vaults.operations import write_secret
 from galley.settings import Settings
 from galley.storage.db import Database
 
@@ -87,33 +89,21 @@ def test_a_user_of_the_store_can_sign_in(runtime: Runtime) -> None:
     assert used is not None
 
 
-def test_secrets_of_a_kitchen_come_before_those_above_it(tmp_path: Path) -> None:
+def test_a_runs_secrets_come_from_its_kitchens_vault_then_from_the_accounts(tmp_path: Path) -> None:
     store = open_store(Settings(data=tmp_path))
     projects.seed_account(store.database, store.repositories, store.clock)
     caller = system_caller()
-    with store.database.writing() as session:
-        for name, parent in (("dev", "master"), ("feature", "dev")):
-            projects.create_kitchen(
-                session, caller, store.repositories, name=name, parent=parent, clock=store.clock
-            )
-        for path, kitchen in (("a", None), ("a", "master"), ("b", "master"), ("b", "feature")):
-            home = None if kitchen is None else projects.get_kitchen(session, caller, kitchen)
-            secrets.put_secret(
-                session,
-                caller,
-                store.sealer,
-                path=path,
-                value=f"{path} of {kitchen}",
-                kitchen=home,
-                clock=store.clock,
-            )
+    vaults = app_parts.vaults_of(store)
+    for path, kitchen in (("a", None), ("b", None), ("b", "master")):
+        value = f"{path} of {kitchen}"
+        write_secret(vaults, store.database, caller, path=path, value=value, kitchen=kitchen)
     with store.database.reading() as session:
-        feature = projects.get_kitchen(session, caller, "feature")
-        scopes = app_parts._scopes_of(session, feature.id)
-        found = secrets.resolve(session, store.sealer, {"vault://a", "vault://b"}, scopes)
-        assert app_parts._scopes_of(session, None) == []
-        assert app_parts._scopes_of(session, feature.id + 1) == []
-    assert found == {"vault://a": "a of master", "vault://b": "b of feature"}
+        master = projects.get_kitchen(session, caller, "master").id
+    wanted = frozenset({"vault://a", "vault://b"})
+    for kitchen_id, b in ((master, "b of master"), (None, "b of None"), (master + 1, "b of None")):
+        run: Any = SimpleNamespace(kitchen_id=kitchen_id)
+        found = app_parts.secrets_of(store, run, wanted)
+        assert found == {"vault://a": "a of None", "vault://b": b}
     store.database.close()
 
 

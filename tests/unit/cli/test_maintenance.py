@@ -1,5 +1,6 @@
 """`galley migrate`, `backup`, `restore` and `doctor` on a real data folder, on both databases."""
 
+import os
 import re
 import shutil
 import sqlite3
@@ -17,7 +18,7 @@ from click.testing import CliRunner, Result
 from galley.app import build
 from galley.app.store import Store, open_store
 from galley.cli.maintenance import backup, doctor, migrate, restore
-from galley.cli.secrets import webhook_key
+from galley.cli.secrets import rewrap, webhook_key
 from galley.cli.users import add_user
 from galley.core.events.models import audit_entries
 from galley.core.identity.actors import system_caller
@@ -25,9 +26,10 @@ from galley.core.identity.operations import create_user
 from galley.core.projects import operations as projects
 from galley.core.projects.models import Kitchen
 from galley.core.runs.models import artifacts, orders, outbox, plans, runs
-from galley.core.secrets.models import Secret
+from galley.core.secrets.models import Secret, VaultService
 from galley.core.secrets.operations import put_secret
 from galley.core.secrets.sealing import KeyMissing, new_key_text
+from galley.core.vaults.configuring import WantedVault, configure
 from galley.settings import Settings
 from galley.storage import migrations
 from galley.storage.blobs import BlobsAway, LocalBlobs
@@ -317,6 +319,30 @@ def test_a_wrong_key_is_found(installation: Installation) -> None:
     assert "1 of 1 secrets do not open: account:a/b" in fault
 
 
+def test_the_token_of_a_vault_is_a_secret_too(installation: Installation) -> None:
+    store, me = installation.store, system_caller()
+    vault = WantedVault(VaultService.EXTERNAL, url="https://vault.example.com", token="hush")
+    with store.database.writing() as session:
+        configure(session, me, store.sealer, {"dev": vault}, store.clock)
+        session.execute(sa.delete(Secret))
+    assert "1 secrets open" in installation.doctor().output
+    key = installation.data / "secret.key"
+    kept = key.read_text()
+    key.write_text(new_key_text())
+    (fault,) = installation.faults()
+    assert "1 of 1 secrets do not open: the token of kitchen:2" in fault
+    key.unlink()
+    (fault,) = installation.faults()
+    assert "1 stored secrets stay sealed" in fault
+    with pytest.raises(KeyMissing):
+        build(Settings(data=installation.data))
+    key.write_text(f"{new_key_text()}\n{kept}")
+    key.chmod(0o600)
+    assert installation.faults() == []
+    rewrapped = run(rewrap, "--data", installation.data)
+    assert rewrapped.output == "Secrets brought under the newest key: 1.\n"
+
+
 def test_a_lost_key_is_not_replaced_while_secrets_are_stored(installation: Installation) -> None:
     key = installation.data / "secret.key"
     kept = key.read_text()
@@ -366,6 +392,31 @@ def test_missing_programs_are_told(
     output = installation.doctor().output
     assert "install git 2.39 or newer" in output
     assert "install podman if recipes name images" in output
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [("2.30.2", "is too old: kitchens cannot be merged"), ("2.38.1", "is old"), ("2.47.0", "")],
+)
+def test_a_git_that_is_too_old_is_told(
+    installation: Installation,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    version: str,
+    told: str,
+) -> None:
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    program = folder / "git"
+    program.write_text(
+        f'#!/bin/sh\n[ "$1" = version ] && exec echo "git version {version}"\n'
+        f'exec {shutil.which("git")} "$@"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    output = installation.doctor().output
+    assert f"git version {version} {told}".strip() in output
+    assert ("install git 2.39 or newer" in output) == bool(told)
 
 
 def test_alerts_that_go_nowhere_are_told(

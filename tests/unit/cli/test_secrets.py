@@ -20,8 +20,8 @@ def run(folder: Path, *arguments: str, given: str = "") -> Result:
 def stored(store: Store, reference: str, kitchen: str | None = None) -> str:
     with store.database.reading() as session:
         home = None if kitchen is None else KitchenRepository(session).get(kitchen)
-        scopes = [secrets.scope_of(home)]
-        return secrets.resolve(session, store.sealer, [reference], scopes)[reference]
+        path = secrets.checked_path(reference)
+        return secrets.open_values(session, store.sealer, secrets.scope_of(home), [path])[path]
 
 
 def test_secrets_are_written_listed_and_removed(tmp_path: Path) -> None:

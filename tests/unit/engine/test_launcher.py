@@ -16,6 +16,7 @@ from galley.core.runs.live import LiveAttempt, LiveRun, LiveStep
 from galley.core.runs.plan import Limits, Plan, Source, StepPlan
 from galley.core.runs.states import AttemptState, StepState
 from galley.core.runs.task import Outcome, Staged, Task
+from galley.core.secrets.errors import VaultUnreachable
 from galley.core.secrets.sealing import KeyMissing, SealBroken
 from galley.engine import publishing
 from galley.engine.executors.local import claims
@@ -323,6 +324,18 @@ def test_a_secret_that_does_not_open_fails_the_step_at_once_with_the_cure(
     (sent,) = bench.recorder.sent
     assert isinstance(sent, msg.Finished)
     assert (sent.outcome.reason, sent.outcome.retryable) == (error.message, False)
+
+
+def test_a_vault_that_does_not_answer_fails_the_step_which_may_be_tried_again(
+    bench: Bench,
+) -> None:
+    bench.secrets = Away(VaultUnreachable("The vault of kitchen dev did not answer."))
+    bench.launcher.start(*bench.run(text={"notebook.json": '"#{vault://pg/password}"'}))
+    assert bench.recorder.heard.wait(WAIT_S)
+    (sent,) = bench.recorder.sent
+    assert isinstance(sent, msg.Finished)
+    assert sent.outcome.reason == "The vault of kitchen dev did not answer."
+    assert sent.outcome.retryable
 
 
 def test_a_later_kill_goes_straight_to_the_executor(bench: Bench) -> None:

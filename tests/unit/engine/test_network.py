@@ -44,6 +44,7 @@ def test_a_shell_command_that_asks_is_refused_before_it_runs(
     monkeypatch.delenv("GALLEY_STEP_NETWORK", raising=False)
     console = MemoryConsole()
     place = Place(folder=tmp_path / "a", work=tmp_path / "w", console=console)
+    place.folder.mkdir()
     place.work.mkdir()
     key = KeySpec("k", "program", command=("true",))
     with pytest.raises(StepError, match="GALLEY_STEP_NETWORK"):

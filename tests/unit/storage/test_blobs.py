@@ -5,13 +5,13 @@ import io
 import os
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.s3 import make_bucket, s3_server
 
 from galley.storage.blobs import (
     BlobDamaged,
@@ -31,14 +31,8 @@ ABSENT = "0" * 64
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from moto.server import ThreadedMotoServer
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as endpoint:
+        yield endpoint
 
 
 def s3_options(endpoint: str) -> dict[str, str]:
@@ -58,16 +52,6 @@ def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
     bucket = hashlib.sha256(str(tmp_path).encode()).hexdigest()[:40]
     make_bucket(endpoint, bucket)
     return blob_store(f"s3://{bucket}/some/prefix", s3_options(endpoint))
-
-
-def make_bucket(endpoint: str, bucket: str) -> None:
-    import http.client
-
-    host = endpoint.removeprefix("http://")
-    connection = http.client.HTTPConnection(host, timeout=240)
-    connection.request("PUT", f"/{bucket}")
-    assert connection.getresponse().status == 200
-    connection.close()
 
 
 def test_what_is_put_can_be_read(blobs: BlobStore, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from galley.core.runs.alerts import subject_key
 from galley.core.runs.desk import Desk
 from galley.core.runs.views import RunDetail
 from galley.core.secrets.sealing import Sealer
+from galley.core.vaults.desk import Vaults
+from galley.engine.vaults import HashiCorpVaults
 from galley.kit.ids import new_uid
 from galley.settings import Settings
 from galley.storage.blobs import LocalBlobs
@@ -75,6 +77,7 @@ class World:
             clock=clock,
             judge=JUDGE,
             sealer=Sealer(bytes(32)),
+            vaults=Vaults(database, Sealer(bytes(32)), HashiCorpVaults(), clock),
             desk=Desk(database, self.writer, None, repositories, clock),
             feed=self.feed,
             repositories=repositories,

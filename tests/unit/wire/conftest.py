@@ -10,6 +10,8 @@ from galley.core.identity.policy import JUDGE
 from galley.core.runs.desk import Desk
 from galley.core.runs.live import LiveRun, LiveStep
 from galley.core.secrets.sealing import Sealer
+from galley.core.vaults.desk import Vaults
+from galley.engine.vaults import HashiCorpVaults
 from galley.engine.writer import Writer
 from galley.kit.clock import ManualClock
 from galley.settings import Settings
@@ -50,6 +52,7 @@ def services(database: Database, manual_clock: ManualClock, tmp_path: Path) -> I
         clock=manual_clock,
         judge=JUDGE,
         sealer=Sealer(b"k" * 32),
+        vaults=Vaults(database, Sealer(b"k" * 32), HashiCorpVaults(), manual_clock),
         desk=Desk(database, writer, NoCompiler(), repositories, manual_clock),
         feed=writer,
         repositories=repositories,

@@ -3,6 +3,8 @@
 import io
 import json
 import logging
+import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -16,7 +18,7 @@ from galley.cli.common import say
 from galley.core.errors import Conflict, ErrorKind, Invalid, NoSpace, TooMany, Unavailable
 from galley.kit.clock import ManualClock
 from galley.storage.blobs import BlobsAway
-from galley.storage.git import RepositoryMissing
+from galley.storage.git import GitFailed, RepositoryMissing
 from galley.wire.errors import STATUS, ErrorTable, describe_validation, storage_error
 from galley.wire.health import make_health_app
 from galley.wire.limits import KnownCredentials, RateLimiter
@@ -112,8 +114,10 @@ def test_queries_keep_their_names() -> None:
 
 
 @pytest.fixture
-def log_lines() -> Iterator[io.StringIO]:
+def log_lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     stream = io.StringIO()
+    monkeypatch.setattr("sys.unraisablehook", sys.unraisablehook)  # both come back afterwards
+    monkeypatch.setattr("threading.excepthook", threading.excepthook)
     root = logging.getLogger()
     before, level = root.handlers, root.level
     settings = structlog.get_config()
@@ -139,6 +143,35 @@ def test_a_log_that_cannot_be_written_ends_nothing(log_lines: io.StringIO) -> No
     structlog.get_logger("galley.test").error("told")
     logging.getLogger("a.library").warning("told, too")
     assert len(full.getvalue().splitlines()) == 2
+
+
+class Ends:
+    """An object whose end fails."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __del__(self) -> None:
+        raise self.error
+
+
+def test_what_nobody_catches_is_a_line_of_the_log_too(log_lines: io.StringIO) -> None:
+    for error in (OSError(28, "No space left on device"), OSError(9, "a bug"), ValueError("a bug")):
+        Ends(error)
+    thread = threading.Thread(target=lambda: 1 / 0, name="divides")
+    thread.start()
+    thread.join()
+    full, *bugs = map(json.loads, log_lines.getvalue().splitlines())
+    assert (full["level"], full["error"]) == (
+        "warning",
+        "OSError: [Errno 28] No space left on device",
+    )
+    assert "exception" not in full
+    assert [bug["level"] for bug in bugs] == ["error"] * 3
+    assert ["Ends.__del__" in bug["where"] for bug in bugs] == [True, True, False]
+    assert "ValueError: a bug" in bugs[1]["exception"]
+    assert "divides" in bugs[2]["where"]
+    assert "ZeroDivisionError" in bugs[2]["exception"]
 
 
 class Pieces(io.StringIO):
@@ -213,6 +246,7 @@ def test_every_kind_of_error_has_a_status() -> None:
         (PoolTimeout("no connection is free"), Unavailable),
         (BlobsAway("The blob store s3://b cannot be used: refused"), Unavailable),
         (RepositoryMissing("project main/recipes has no repository"), Unavailable),
+        (GitFailed("git merge-tree took longer than 60 s"), Unavailable),
     ],
 )
 def test_failures_of_storage_have_a_meaning(error: Exception, kind: type) -> None:

@@ -124,9 +124,10 @@ def append(target: Connection | Session, entries: Sequence[dict[str, Any]]) -> N
 def chained(
     connection: Connection, entries: Sequence[dict[str, Any]]
 ) -> tuple[rows.Inserts, rows.Updates]:
-    """The rows that put entries at the chain's end, to be written in this transaction.
+    """The rows that put entries at the chain's end, to be written with others in this transaction.
 
-    The head row is locked from now on; see `append`.
+    The head row is locked from now on. Who asks for it before the other writes may wait for it with
+    fewer locks of their own, not more: nobody who holds it waits for rows of the ledger.
     """
     last_id, previous = _locked_head(connection)
     links = []

@@ -1,8 +1,8 @@
 """What can go wrong with projects, kitchens and recipes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from galley.core.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
+from galley.core.errors import Conflict, Invalid, Issue, NotFound, TooLarge, Unavailable
 
 
 class KitchenNotFound(NotFound):
@@ -169,4 +169,94 @@ class ChangeInDoubt(Unavailable):
             f"The change of kitchen {kitchen} may have been kept, or not: its storage failed in the"
             " middle. Send it again; what is there already is not changed twice.",
             retry_after_s=30,
+        )
+
+
+class NothingToMerge(Conflict):
+    """The target has all that the source has."""
+
+    code = "nothing_to_merge"
+
+    def __init__(self) -> None:
+        super().__init__("Already up to date. Nothing to do.")
+
+
+class MergeUnresolved(Invalid):
+    """Files are in conflict, and the request does not say what they shall be."""
+
+    code = "merge_unresolved"
+
+    def __init__(self, source: str, target: str, issues: Sequence[Issue]) -> None:
+        super().__init__(
+            f"Kitchen {source} is not merged into {target}: {len(issues)} conflicts are not"
+            " resolved. Nothing was changed.",
+            issues=issues,
+        )
+
+
+class MergeTooLarge(TooLarge):
+    """The files in conflict have too many bytes to be shown with all their versions."""
+
+    code = "merge_too_large"
+
+    def __init__(self, count: int, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"The versions of the {count} files in conflict have {size_bytes} bytes; {limit_bytes}"
+            " is the most. Make some of them alike in both kitchens first, or merge with git."
+        )
+
+
+class ResolutionUnneeded(Invalid):
+    """Files are resolved that are not in conflict; only those in conflict can be changed."""
+
+    code = "resolution_unneeded"
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        super().__init__(
+            f"{', '.join(paths[:10])}: not in conflict, so the merge takes no other text for it."
+            " Nothing was changed."
+        )
+
+
+class KitchensUnrelated(Invalid):
+    """Two kitchens whose branches have no history in common."""
+
+    code = "kitchens_unrelated"
+
+    def __init__(self, source: str, target: str) -> None:
+        super().__init__(
+            f"Kitchen {source} cannot be merged into {target}: they have no history in common."
+        )
+
+
+class NothingToRevert(Conflict):
+    """The branch has only the commit that it began with."""
+
+    code = "nothing_to_revert"
+
+    def __init__(self, kitchen: str) -> None:
+        super().__init__(f"Kitchen {kitchen} has no change that could be reverted.")
+
+
+class OriginUnknown(Invalid):
+    """A commit from which a client says to have a file, and that the kitchen never had."""
+
+    code = "origin_unknown"
+
+    def __init__(self, commit: str, kitchen: str) -> None:
+        super().__init__(
+            f"orig_head: {commit[:100]!r} is no commit of kitchen {kitchen}. Get the recipe anew"
+            " into an empty folder; its answer's ORIG_HEAD is one."
+        )
+
+
+class FileNotMergeable(Invalid):
+    """A binary file: it cannot be merged line by line."""
+
+    code = "file_not_mergeable"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path[:255]} is not UTF-8 text on every side, so it cannot be merged line by line."
+            " Keep your copy elsewhere and get the kitchen's."
         )

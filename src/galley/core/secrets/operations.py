@@ -1,22 +1,29 @@
-"""Writing, listing and resolving secrets. Values go in and to running steps; no call shows them."""
+"""The secrets that Galley seals itself: writing, listing and opening them, scope by scope.
+
+Values go in and to running steps; no call shows them. Which vault a kitchen or the account has, its
+own or one elsewhere, is the business of `core.vaults`, which calls this.
+"""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Protocol
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from galley.core.caller import Caller
-from galley.core.errors import Invalid, NotFound, Refused, TooLarge
+from galley.core.errors import Invalid, TooLarge
 from galley.core.events import audit
-from galley.core.secrets.models import Secret
+from galley.core.secrets.errors import SecretNotFound
+from galley.core.secrets.models import Secret, VaultConfig
 from galley.core.secrets.sealing import Sealer
 from galley.kit.clock import Clock
 
 ACCOUNT_SCOPE = "account"
 REFERENCE = "vault://"
-MAX_VALUE_BYTES = 64 * 1024
+MAX_VALUE_BYTES = 1024 * 1024
 MAX_PATH_LENGTH = 255
 _SEGMENT = re.compile(r"[A-Za-z0-9_.\-]+\Z")
 
@@ -32,12 +39,6 @@ class SecretHome(Protocol):
     def policy_kind(self) -> str:
         """The word the policy table uses for it."""
         ...
-
-
-class SecretsMissing(Refused):
-    """A run needs secrets that nobody has written."""
-
-    code = "secrets_missing"
 
 
 def put_secret(
@@ -56,19 +57,16 @@ def put_secret(
 
     Raises:
         Invalid: the path cannot be one.
-        TooLarge: the value has more than 64 KiB.
+        TooLarge: the value has more than 1 MiB.
         Forbidden, NotFound: the caller may not, or may not see the kitchen.
     """
     caller.require("secret.write", kitchen)
     name, scope = checked_path(path), scope_of(kitchen)
-    content = _encoded(value)
+    content = checked_value(value)
     now = clock.now()
-    row = session.scalar(_one(scope, name).with_for_update())
-    if row is None:
-        row = Secret(scope=scope, path=name, version=0, sealed="", created_at=now)
-        session.add(row)
+    row = _locked(session, scope, name) or _made(session, scope, name, now)
     row.version += 1
-    row.sealed = sealer.seal(content, _aad(row))
+    row.sealed = sealer.seal(content, row.seal_place())
     row.updated_at, row.updated_by = now, caller.user_id
     session.flush()
     act = "secret.write"
@@ -89,13 +87,13 @@ def delete_secret(
     """Remove a secret.
 
     Raises:
-        NotFound: there is none at the path.
+        SecretNotFound: there is none at the path.
     """
     caller.require("secret.write", kitchen)
     name, scope = checked_path(path), scope_of(kitchen)
-    row = session.scalar(_one(scope, name).with_for_update())
+    row = _locked(session, scope, name)
     if row is None:
-        raise NotFound(f"There is no secret {REFERENCE}{name}.")
+        raise SecretNotFound(f"There is no secret {REFERENCE}{name}.")
     session.delete(row)
     session.flush()
     audit.append(
@@ -104,65 +102,40 @@ def delete_secret(
     )
 
 
-def list_paths(
-    session: Session, caller: Caller, *, kitchen: SecretHome | None = None, below: str = ""
-) -> list[str]:
-    """The paths (without `vault://`) of the account's or a kitchen's secrets, A to Z.
+def paths_of(session: Session, scope: str, below: str = "") -> list[str]:
+    """The paths (without `vault://`) of a scope's secrets, A to Z; whoever asks may see them.
 
     `below` keeps those at that path or under it.
     """
-    caller.require("secret.read", kitchen)
-    found = session.scalars(
-        sa.select(Secret.path).where(Secret.scope == scope_of(kitchen)).order_by(Secret.path)
-    )
-    stem = _bare(below).strip("/")
-    if not stem:
-        return list(found)
-    return [path for path in found if path == stem or path.startswith(f"{stem}/")]
+    found = session.scalars(sa.select(Secret.path).where(Secret.scope == scope))
+    stem = below.removeprefix(REFERENCE).strip("/")
+    return sorted(path for path in found if not stem or path == stem or path.startswith(f"{stem}/"))
 
 
-def resolve(
-    session: Session, sealer: Sealer, references: Iterable[str], scopes: Sequence[str]
+def open_values(
+    session: Session, sealer: Sealer, scope: str, paths: Iterable[str]
 ) -> dict[str, str]:
-    """The values of `vault://...` references, each from the first of `scopes` that has it.
+    """The values at those of the paths where the scope has one.
 
-    The account's own secrets come last and need not be named. For steps only: the result must
-    not reach a row, a log or an answer.
+    For steps only: the result must not reach a row, a log or an answer.
 
     Raises:
-        SecretsMissing: some are nowhere; the message names them all.
         SealBroken: a value does not open.
     """
-    wanted = {reference: checked_path(reference) for reference in references}
-    if not wanted:
-        return {}
-    order = [*dict.fromkeys((*scopes, ACCOUNT_SCOPE))]
-    rows = session.scalars(
-        sa.select(Secret).where(Secret.scope.in_(order), Secret.path.in_(set(wanted.values())))
-    )
-    best: dict[str, Secret] = {}
-    for row in sorted(rows, key=lambda row: order.index(row.scope)):
-        best.setdefault(row.path, row)
-    missing = sorted(reference for reference, path in wanted.items() if path not in best)
-    if missing:
-        raise SecretsMissing(
-            f"No such secret: {', '.join(missing)}. Write it for the kitchen or for the account, "
-            "or correct the reference."
-        )
-    return {
-        reference: sealer.open(best[path].sealed, _aad(best[path])).decode()
-        for reference, path in wanted.items()
-    }
+    mine = (Secret.scope == scope) & Secret.path.in_(set(paths))
+    rows = session.scalars(sa.select(Secret).where(mine))
+    return {row.path: sealer.open(row.sealed, row.seal_place()).decode() for row in rows}
 
 
 def delete_scope(session: Session, kitchen: SecretHome) -> int:
-    """Remove all secrets of a kitchen that is being deleted; returns how many."""
+    """Remove all secrets of a kitchen that is being deleted, and its vault; how many secrets."""
+    session.execute(sa.delete(VaultConfig).where(VaultConfig.scope == scope_of(kitchen)))
     gone = session.execute(sa.delete(Secret).where(Secret.scope == scope_of(kitchen)))
     return int(gone.rowcount)  # type: ignore[attr-defined]
 
 
 def rewrap_all(session: Session, sealer: Sealer) -> int:
-    """Bring every secret under the current key; returns how many changed.
+    """Bring every secret and every vault's token under the current key; how many changed.
 
     Safe to repeat. Once it has run, the older keys can leave the key file.
 
@@ -172,7 +145,11 @@ def rewrap_all(session: Session, sealer: Sealer) -> int:
     changed = 0
     for row in session.scalars(sa.select(Secret).order_by(Secret.id).with_for_update()):
         if not sealer.is_current(row.sealed):
-            row.sealed = sealer.rewrap(row.sealed, _aad(row))
+            row.sealed = sealer.rewrap(row.sealed, row.seal_place())
+            changed += 1
+    for vault in session.scalars(sa.select(VaultConfig).order_by(VaultConfig.id).with_for_update()):
+        if vault.sealed_token is not None and not sealer.is_current(vault.sealed_token):
+            vault.sealed_token = sealer.rewrap(vault.sealed_token, vault.seal_place())
             changed += 1
     session.flush()
     return changed
@@ -206,7 +183,13 @@ def _bare(path: str) -> str:
     return path.removeprefix(REFERENCE)
 
 
-def _encoded(value: str) -> bytes:
+def checked_value(value: str) -> bytes:
+    """The value as bytes, if it can be one.
+
+    Raises:
+        Invalid: it has halves of characters.
+        TooLarge: it has more than 1 MiB.
+    """
     try:
         content = value.encode()
     except UnicodeEncodeError as error:
@@ -216,9 +199,21 @@ def _encoded(value: str) -> bytes:
     return content
 
 
-def _one(scope: str, path: str) -> sa.Select[Secret]:
-    return sa.select(Secret).where(Secret.scope == scope, Secret.path == path)
+def _locked(session: Session, scope: str, path: str) -> Secret | None:
+    """The secret at the path, kept from others until the commit."""
+    mine = (Secret.scope == scope) & (Secret.path == path)
+    return session.scalar(sa.select(Secret).where(mine).with_for_update())
 
 
-def _aad(row: Secret) -> str:
-    return f"secret|{row.scope}|{row.path}|{row.version}"
+def _made(session: Session, scope: str, path: str, now: datetime) -> Secret:
+    """A secret without a value yet; of two writers at once both get the same one, in turn."""
+    row = Secret(scope=scope, path=path, version=0, sealed="", created_at=now, updated_at=now)
+    try:
+        with session.begin_nested():
+            session.add(row)
+    except IntegrityError:
+        found = _locked(session, scope, path)
+        if found is None:  # it came and went
+            raise
+        return found
+    return row

@@ -9,12 +9,15 @@ from starlette.types import ASGIApp
 from galley.dialects.datakitchen import (
     authoring,
     errors,
+    histories,
     kitchens,
     logs,
+    merges,
     orders,
     recipes,
     runs,
     sessions,
+    vaults,
 )
 from galley.dialects.datakitchen.auth import caller_of
 from galley.wire.body import LenientBody
@@ -41,7 +44,18 @@ def make_app(services: Services) -> ASGIApp:
         plain=errors.response,
     )
     app.add_exception_handler(404, _no_such_address)
-    for resource in (sessions, kitchens, recipes, authoring, orders, logs, runs):
+    for resource in (
+        sessions,
+        merges,
+        kitchens,
+        histories,
+        recipes,
+        authoring,
+        orders,
+        logs,
+        runs,
+        vaults,
+    ):
         app.include_router(resource.router, prefix=PREFIX)
     operations = load_operations(OPERATIONS, "datakitchen")
     operations.add_planned(app, dependencies=[Depends(caller_of)])

@@ -31,6 +31,9 @@ STATUS = {
 EXACT = {"idempotency_key_reused": 422, "idempotency_key_busy": 409}
 """Codes that are answered otherwise than their kind: the vendor knows no idempotency keys."""
 
+ADVICE = {"resolution_unneeded": " Please run kitchen-merge-preview again."}
+"""Words that the command line acts on: here it clears its folder of conflicts (contract 3.1)."""
+
 TABLE = ErrorTable(status=STATUS, exact=EXACT)
 _WITH_ISSUES = frozenset({400})
 
@@ -59,6 +62,5 @@ def response(
 
 def render(error: GalleyError) -> Response:
     """What the caller gets to read of an error."""
-    return response(
-        TABLE.status_of(error), error.message, error.issues, headers=retry_headers(error)
-    )
+    text = error.message + ADVICE.get(error.code, "")
+    return response(TABLE.status_of(error), text, error.issues, headers=retry_headers(error))

@@ -8,6 +8,7 @@ from galley.core.projects.account import AccountSettings
 from galley.core.projects.models import Kitchen
 from galley.core.runs.plan import ScheduleSpec
 from galley.core.runs.views import OrderView, RunView
+from galley.core.vaults.finding import Vault
 from galley.dialects.datakitchen.states import (
     ALERT_NAME,
     ORDER_STATUS,
@@ -16,6 +17,7 @@ from galley.dialects.datakitchen.states import (
     run_status,
 )
 from galley.kit.ids import uuid_of
+from galley.storage.git import PastCommit
 from galley.wire.services import Account
 
 
@@ -89,6 +91,22 @@ def kitchen(
         "_hid": row.uid,
         **(kept or {}),
     }
+
+
+def vault(found: Vault) -> dict[str, Any]:
+    """A vault's configuration; never its token. Clients read every key of a `custom` one."""
+    shown: dict[str, Any] = {
+        "service": "custom" if found.is_external else "default",
+        "url": found.url,
+        "prefix": found.prefix,
+        "private": found.is_private,
+        "inheritable": found.is_inheritable,
+    }
+    if found.is_disabled:
+        shown["disabled"] = True
+    if found.source is not None:
+        shown["sourceKitchen"] = found.source
+    return shown
 
 
 def schedule_text(schedule: ScheduleSpec | None) -> str:
@@ -174,3 +192,19 @@ def timings(view: RunView, now: datetime) -> dict[str, int]:
         return {"start-time": start, "duration": max(millis(now) - start, 0)}
     end = max(millis(view.finished_at), start)
     return {"start-time": start, "end-time": end, "duration": end - start}
+
+
+def history_address(account: Account, kitchen: str, commit: str) -> str:
+    """Where the vendor's pages show a commit; clients put the server's address and `/` before."""
+    return f"dk/index.html#/history/{account.code}/{kitchen}/{commit}"
+
+
+def past_commit(found: PastCommit) -> dict[str, str]:
+    """What every history tells of a commit. Clients print all three as they come."""
+    name, _, email = found.author.rpartition(" <")
+    is_named = name and name != email.rstrip(">")
+    return {
+        "author": found.author if is_named else email.rstrip(">"),
+        "date": f"{found.at:%Y-%m-%d %H:%M:%S} UTC",
+        "message": found.message,
+    }

@@ -15,9 +15,11 @@ BUILT_IN = {
     "dictionary": "galley.engine.connectors.dictionary:DictionaryConnector",
     "duckdb": "galley.engine.connectors.duckdb:DuckdbConnector",
     "file": "galley.engine.connectors.file:FileConnector",
+    "ftp": "galley.engine.connectors.ftp:FtpConnector",
     "http": "galley.engine.connectors.http:HttpConnector",
     "none": "galley.engine.connectors.none:NoneConnector",
     "postgres": "galley.engine.connectors.postgres:PostgresConnector",
+    "s3": "galley.engine.connectors.s3:S3Connector",
     "shell": "galley.engine.connectors.shell:ShellConnector",
     "sqlite": "galley.engine.connectors.sqlite:SqliteConnector",
 }

@@ -102,7 +102,7 @@ class DictionaryConnector:
         """The bucket's entries, alone; what changed in them is kept at the end."""
         name = str(config.get("bucket-name") or _DEFAULT_BUCKET)
         folder = self._place.work / ".dictionary"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         path = folder / f"{hashlib.sha256(name.encode()).hexdigest()}.json"
         lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

@@ -9,6 +9,14 @@ from galley.engine.connectors import paths, tables
 from galley.engine.connectors.base import Batch, ConnectorCapabilities, Place, Result
 from galley.engine.faults import StepError
 
+FORMATS_BY_MEDIA_TYPE = {
+    "text/csv": "csv",
+    "application/json": "json",
+    "application/x-ndjson": "jsonl",
+    "application/jsonl": "jsonl",
+    "application/vnd.apache.parquet": "parquet",
+}
+_MEDIA_TYPES = {layout: media for media, layout in FORMATS_BY_MEDIA_TYPE.items()}
 _MAX_KEYS = 10_000
 
 
@@ -91,6 +99,11 @@ def _setting(key: KeySpec) -> str:
     if str(key.path).startswith(f"{key.name}/"):
         return "`file-key`; with `use-only-file-key` the name of the key is no folder before it"
     return "`file-key`"
+
+
+def media_type(layout: str) -> str:
+    """The media type of files in this format."""
+    return _MEDIA_TYPES.get(layout, "application/octet-stream")
 
 
 def shaped(place: Place, batch: Batch, key: KeySpec, path: str) -> Batch:

@@ -9,7 +9,7 @@ from galley.core.errors import GalleyError, Unavailable
 from galley.core.recipes.spec import KeySpec
 from galley.engine.connectors import tables
 from galley.engine.connectors.base import Batch, ConnectorCapabilities, Place, Result
-from galley.engine.connectors.file import shaped
+from galley.engine.connectors.file import FORMATS_BY_MEDIA_TYPE, media_type, shaped
 from galley.engine.faults import StepError
 from galley.engine.outbound import Answer, OutboundClient
 
@@ -19,14 +19,6 @@ _DEADLINE_S = 1800.0
 _ANY_STATUS_ERROR = 400
 _SERVER_ERROR = 500
 _TRY_LATER = frozenset({408, 425, 429})
-_FORMATS = {
-    "text/csv": "csv",
-    "application/json": "json",
-    "application/x-ndjson": "jsonl",
-    "application/jsonl": "jsonl",
-    "application/vnd.apache.parquet": "parquet",
-}
-_TYPES = {layout: media for media, layout in _FORMATS.items()}
 
 
 class HttpConnector:
@@ -71,14 +63,13 @@ class HttpConnector:
         layout = tables.format_of(path, key.format)
         media = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
         if layout == "binary" and key.format is None:
-            layout = _FORMATS.get(media, "binary")
+            layout = FORMATS_BY_MEDIA_TYPE.get(media, "binary")
         style = tables.csv_style(key.options, path, key.header)
         return Batch(target, layout, csv=style, is_file=True, wish_header=key.header)
 
     def write(self, config: dict[str, Any], key: KeySpec, batch: Batch) -> Batch:
         """Upload the batch as the body of a PUT (or the key's `method`)."""
         written = shaped(self._place, batch, key, key.path or "")
-        media = _TYPES.get(written.format, "application/octet-stream")
         size = written.path.stat().st_size
         with written.path.open("rb") as file:
             answer = self._call(
@@ -86,7 +77,7 @@ class HttpConnector:
                 config,
                 key,
                 content=file,
-                headers={"content-type": media, "content-length": str(size)},
+                headers={"content-type": media_type(written.format), "content-length": str(size)},
             )
         _must_succeed(answer)
         return written

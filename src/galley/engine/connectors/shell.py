@@ -71,7 +71,7 @@ class ShellConnector:
     def run(self, config: dict[str, Any], key: KeySpec) -> Result:
         """Run the program; its output is the result."""
         folder = self._place.segments
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         target = folder / f".output-{os.urandom(6).hex()}"
         try:
             with target.open("x+b") as output:

@@ -93,7 +93,7 @@ def engine(
 
     memory_mb = max(int(place.memory_mb * _KEPT_MEMORY), _MIN_MEMORY_MB)
     spill = place.folder / "spill"
-    spill.mkdir(parents=True, exist_ok=True)
+    spill.mkdir(exist_ok=True)
     connection = duckdb.connect(
         str(database or ":memory:"),
         read_only=read_only,

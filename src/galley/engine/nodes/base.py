@@ -70,7 +70,7 @@ class Step:
     def out(self) -> Path:
         """The attempt's folder for files to be published; made when somebody asks for it."""
         folder = Path(self.task.folder, OUT)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
     def reload(self) -> None:
@@ -101,8 +101,9 @@ class Step:
     def new_segment(self) -> Path:
         """A new folder of the attempt's own for one batch."""
         self.segments += 1
+        self.place.segments.mkdir(mode=0o700, exist_ok=True)
         folder = self.place.segments / str(self.segments)
-        folder.mkdir(mode=0o700, parents=True)
+        folder.mkdir(mode=0o700)
         return folder
 
     @contextmanager
@@ -176,7 +177,7 @@ def new_step(
     """A step ready to work; its folders are made."""
     for wanted in (task.folder, task.work):
         if not os.path.isdir(wanted):  # noqa: PTH112 - mostly they are there: no path objects
-            Path(wanted).mkdir(mode=0o700, parents=True, exist_ok=True)
+            Path(wanted).mkdir(mode=0o700, exist_ok=True)
     return Step(task, spec, console, dict(task.variables), reloader=reloader)
 
 

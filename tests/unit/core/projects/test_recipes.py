@@ -16,7 +16,7 @@ from tests.unit.core.projects.samples import TEMPLATES
 
 from galley.core.caller import Caller
 from galley.core.errors import Forbidden, Invalid
-from galley.core.projects import contents
+from galley.core.projects import branches
 from galley.core.projects import operations as projects
 from galley.core.projects.checks import MAX_FILE_BYTES
 from galley.core.projects.contents import RecipeFiles
@@ -324,7 +324,7 @@ def test_a_branch_that_never_rests_is_told(
         raise BranchMoved
 
     monkeypatch.setattr(Repository, "advance", moved)
-    monkeypatch.setattr(contents, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(branches, "_PATIENCE_S", 0.1)
     with pytest.raises(KitchenBusy) as caught:
         recipes.save("rec", {"a": b"1"})
     assert caught.value.retry_after_s == 1
@@ -345,7 +345,7 @@ class Refusing:
             raise self._error
 
 
-def create_by(recipes: Recipes, transactions: contents.Transactions, name: str) -> str:
+def create_by(recipes: Recipes, transactions: branches.Transactions, name: str) -> str:
     return projects.create_recipe(
         transactions, recipes.caller, recipes.repositories, "master", name,
         templates=TEMPLATES, clock=recipes.clock,

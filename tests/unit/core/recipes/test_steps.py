@@ -92,6 +92,19 @@ def test_a_transfer_with_its_parts() -> None:
     assert step.sinks[0].keys == (KeySpec("k", "write_file", path="k/b.csv"),)
 
 
+def test_a_bucket_has_files_like_a_folder() -> None:
+    places = {"config": {"bucket": "b"}, "type": "DKDataSource_s3"}
+    keys = {"a.csv": {}, "k": {"file-key": "b.csv"}}
+    whole = {"k": {"file-key": "b.csv", "use-only-file-key": True}}
+    for given, paths in ((keys, ["a.csv", "k/b.csv"]), (whole, ["b.csv"])):
+        files = transfer(**{"data_sources/s.json": source(keys=given, **places)})
+        found = load("transfer", files).sources[0]
+        assert (found.system, found.config) == ("s3", {"bucket": "b"})
+        assert [(key.operation, key.path) for key in found.keys] == [
+            ("read_file", path) for path in paths
+        ]
+
+
 def test_wildcards_make_keys_at_run_time() -> None:
     files = transfer(
         **{
@@ -380,7 +393,7 @@ def test_a_faulty_script_step_is_explained(files: dict[str, Any], says: str) -> 
             "data_sources/s.json",
             "Punch",
         ),
-        ({"data_sources/s.json": source(type="DKDataSource_S3")}, "data_sources/s.json", "built"),
+        ({"data_sources/s.json": source(type="DKDataSource_SFTP")}, "data_sources/s.json", "built"),
         ({"data_sources/s.json": source(keys={})}, "data_sources/s.json", "at least one key"),
         ({"data_sources/s.json": source(config=5)}, "data_sources/s.json", "number"),
         ({"data_sources/s.json": "{"}, "data_sources/s.json", "no valid JSON"),

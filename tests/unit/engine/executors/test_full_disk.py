@@ -46,6 +46,15 @@ def test_a_step_that_cannot_begin_is_lost_with_the_reason(bench):
     assert "disk" in reason
 
 
+def test_nothing_is_made_where_the_data_folder_was(bench):
+    bench.folder /= "away"
+    bench.executor.submit(bench.task("one", "noop"))
+    kind, reason = bench.recorder.wait("one")
+    assert kind in {"lost", "never_ran"}
+    assert "could not begin" in reason
+    assert not bench.folder.exists()
+
+
 def test_a_result_that_cannot_be_written_is_lost_with_the_reason(bench):
     bench.file("one", "exit.json").mkdir(parents=True)
     bench.executor.submit(bench.task("one", "noop"))

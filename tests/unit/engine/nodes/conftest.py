@@ -24,6 +24,7 @@ def task(tmp_path: Path, environments: Path) -> Callable[..., Task]:
     """Makes tasks of one run: they share its work folder and the source's tree."""
     made = 0
     (tmp_path / "tree").mkdir()
+    (tmp_path / "attempts").mkdir()
 
     def make(kind: str = "noop", **more: Any) -> Task:
         nonlocal made

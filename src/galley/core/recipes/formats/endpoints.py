@@ -30,6 +30,8 @@ _SYSTEMS = {
     "postgres": "postgres",
     "redshift": "postgres",
     "dictionary": "dictionary",
+    "ftp": "ftp",
+    "s3": "s3",
     "shell": "shell",
     "noop": "none",
 }
@@ -40,10 +42,8 @@ _PLANNED = {
     "snowflake",
     "bigquery",
     "salesforce",
-    "s3",
     "sftp",
     "sftp_dss",
-    "ftp",
     "container",
     "orderruninfo",
     "gcs",
@@ -54,9 +54,10 @@ _PLANNED = {
     "teradata",
     "tableau",
 }
-_SHOWN = "File, HTTP, SQLite, DuckDB, PostgreSQL, Dictionary, SHELL, NoOp"
+_SHOWN = "File, HTTP, FTP, S3, SQLite, DuckDB, PostgreSQL, Dictionary, SHELL, NoOp"
 _DATABASES = frozenset({"sqlite", "duckdb", "postgres"})
-_FILES = frozenset({"file", "http"})
+_STORES = frozenset({"file", "ftp", "s3"})
+_FILES = _STORES | {"http"}
 _QUERIES = {
     "execute_query": "query",
     "execute_scalar": "scalar",
@@ -216,7 +217,7 @@ class EndpointReader:
     def _operation(self, section: Section, system: str) -> str:
         if system in _FILES and self._role != "action":
             return "write_file" if self._role == "sink" else "read_file"
-        if system == "file":
+        if system in _STORES:
             section.fault("does nothing: files have no actions. Use a source or a sink.")
             return "read_file"
         if system == "shell":
@@ -280,7 +281,7 @@ def _template_section(section: Section) -> Section:
 def _path(name: str, section: Section, system: str) -> str | None:
     """A file's path; for a web address what follows the configuration's, if anything does."""
     own = section.name("file-key", "path", "url")
-    if system != "file":
+    if system not in _STORES:
         return own
     if own is None:
         return name

@@ -18,6 +18,13 @@ CONFIG: dict[str, frozenset[str]] = {
         }
     ),
     "dictionary": frozenset({"bucket-name"}),
+    "ftp": frozenset({"hostname", "host", "port", "username", "password", "tls"}),
+    "s3": frozenset(
+        {
+            "bucket", "access-key", "secret-key", "aws-session-token", "public-bucket", "region",
+            "endpoint-url",
+        }
+    ),
     "shell": frozenset({"environment", "network"}),
 }  # fmt: skip
 """Keys of `config`; a system that is not here is not judged."""
@@ -34,6 +41,8 @@ OPTIONS: dict[str, frozenset[str]] = {
     "duckdb": frozenset({"write-mode"}),
     "postgres": frozenset({"write-mode", "timeout-s"}),
     "dictionary": frozenset(),
+    "ftp": _TEXT_FILE,
+    "s3": _TEXT_FILE,
     "shell": _TEXT_FILE | {"timeout-s"},
 }
 """Keys of a key (a query, a file) that only this system knows."""

@@ -18,6 +18,7 @@ from galley.engine.executors.local import processes
 from galley.engine.executors.local.processes import Mark
 
 _PIDS = "pids"
+_PREFIX = "galley"
 _MOST_PASSES = 200
 _POLL_S = 0.01
 DEATH_S = 1.0
@@ -29,50 +30,46 @@ class ControlGroup:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._refused_before = 0
+        self._refused_in_all: int | None = None
 
     @classmethod
-    def make(cls, mark: Mark, most_tasks: int) -> Self | None:
-        """The group of this shim's programs, which are `most_tasks` processes and threads at most.
+    def of(cls, mark: Mark) -> Self | None:
+        """The group of this shim, be it there or not; None where groups cannot be had."""
+        with contextlib.suppress(OSError, ValueError):  # who cannot look now looks again
+            base = _base()
+            return None if base is None else cls(base / _name(mark))
+        return None
 
-        None where groups cannot be had.
+    @property
+    def exists(self) -> bool:
+        """Whether it was made, and not taken away."""
+        return self._folder.is_dir()
+
+    def open_door(self, most_tasks: int) -> int | None:
+        """Have the group stand and hold `most_tasks` processes and threads at most.
+
+        Gives a descriptor: whoever writes b"0" to it has moved into the group. None if the group
+        cannot be had after all.
         """
-        base = _base()
-        if base is None:
-            return None
-        group = cls(base / _name(mark))
         try:
-            group._folder.mkdir(exist_ok=True)
-            group._set_most(most_tasks)
+            self._folder.mkdir(exist_ok=True)
+            if self._refused_in_all is not None:  # it was closed by `kill`
+                self._refused_before, self._refused_in_all = self._refused_now(), None
+            self._set_most(most_tasks)
+            return os.open(self._folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
         except OSError:
-            group.remove(0)
             return None
-        return group
-
-    @classmethod
-    def find(cls, mark: Mark) -> Self | None:
-        """The group that a shim has, or left when it died; None without one."""
-        base = _base()
-        if base is None or not (base / _name(mark)).is_dir():
-            return None
-        return cls(base / _name(mark))
-
-    def open_door(self) -> int:
-        """A descriptor: whoever writes b"0" to it has moved into the group.
-
-        Raises:
-            OSError: the group is gone.
-        """
-        return os.open(self._folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
 
     def was_full(self) -> bool:
-        """Whether the kernel refused to make a process or a thread."""
-        with contextlib.suppress(OSError, ValueError):
-            words = (self._folder / "pids.events").read_text().split()
-            return int(words[words.index("max") + 1]) > 0
-        return False
+        """Whether the kernel refused to make a process or a thread, while it could be made."""
+        found = self._refused_in_all
+        return (self._refused_now() if found is None else found) > self._refused_before
 
     def kill(self) -> int:
         """Kill all in the group, which can make no process any more; how many there were."""
+        if self._refused_in_all is None:
+            self._refused_in_all = self._refused_now()  # what is refused from now on is our doing
         with contextlib.suppress(OSError):
             self._set_most(0)
         killed: set[int] = set()
@@ -105,6 +102,12 @@ class ControlGroup:
             else:
                 return
 
+    def _refused_now(self) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            words = (self._folder / "pids.events").read_text().split()
+            return int(words[words.index("max") + 1])
+        return 0
+
     def _set_most(self, tasks: int) -> None:
         (self._folder / "pids.max").write_text(str(tasks))
 
@@ -118,33 +121,52 @@ class ControlGroup:
 def kill_shim(mark: Mark) -> None:
     """Kill a shim and all its programs. Its group stays, until those have died: see `remove`."""
     processes.send(mark.pid, signal.SIGSTOP)
-    group = ControlGroup.find(mark)
-    if group is not None:
+    group = ControlGroup.of(mark)
+    if group is not None and group.exists:
         group.kill()
     processes.kill_tree(mark.pid)
 
 
 def remove(mark: Mark) -> None:
     """Take the group away that a shim left when it was killed."""
-    group = ControlGroup.find(mark)
+    group = ControlGroup.of(mark)
     if group is not None:
         group.remove(DEATH_S)
 
 
+def remove_abandoned() -> None:
+    """Take away what shims left that are no more, as far as nobody is in it."""
+    with contextlib.suppress(OSError, ValueError):
+        base = _base()
+        for folder in [] if base is None else base.glob(f"{_PREFIX}.*.*"):
+            _, pid, started = folder.name.split(".")
+            if processes.started_ticks(int(pid)) != int(started):
+                ControlGroup(folder).remove(0)
+
+
+def can_be_had() -> bool:
+    """Whether this process may make groups."""
+    with contextlib.suppress(OSError, ValueError):
+        return _base() is not None
+    return False
+
+
 def _name(mark: Mark) -> str:
-    return f"galley.{mark.pid}.{mark.started}"
+    return f"{_PREFIX}.{mark.pid}.{mark.started}"
 
 
 @lru_cache(maxsize=1)
 def _base() -> Path | None:
-    """The folder where we may make groups with a bound, or None; looked for once."""
-    with contextlib.suppress(OSError, ValueError):
-        places = _own_places()
-        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-        for line in mounts:
-            base = _base_of(line.split(), places)
-            if base is not None and os.access(base, os.W_OK):
-                return base
+    """The folder where we may make groups with a bound, or None; found once.
+
+    Raises:
+        OSError, ValueError: it cannot be looked for just now.
+    """
+    places = _own_places()
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        base = _base_of(line.split(), places)
+        if base is not None and os.access(base, os.W_OK):
+            return base
     return None
 
 

@@ -10,6 +10,7 @@ makes it, whole or not at all, where a file with a content needs five.
 """
 
 import os
+from contextlib import suppress
 
 import msgspec
 
@@ -54,15 +55,29 @@ def abandon(folder: str, generation: int) -> bool:
 
 def _place(folder: str, generation: int, content: Claim) -> bool:
     """Make the claim appear with its content, or not at all."""
-    path = f"{folder}/{_name(generation)}"
+    path, text = f"{folder}/{_name(generation)}", _encode(content)
     try:
-        os.symlink(_encode(content), path)  # noqa: PTH211 (on the hot path)
+        try:
+            os.symlink(text, path)  # noqa: PTH211 (on the hot path)
+        except FileNotFoundError:
+            _make(folder)
+            os.symlink(text, path)  # noqa: PTH211
     except FileExistsError:
         return False
-    except FileNotFoundError:
-        os.makedirs(folder, 0o700, exist_ok=True)  # noqa: PTH103 (paths stay in memory on 3.12)
-        return _place(folder, generation, content)
     return True
+
+
+def _make(folder: str) -> None:
+    """Make an attempt's folder and its run's, but none above: then the data folder's disk is away.
+
+    Paths as text: objects for them stay in memory on Python 3.12.
+
+    Raises:
+        FileNotFoundError: there is no folder of attempts.
+    """
+    for wanted in (folder.rpartition("/")[0], folder):
+        with suppress(FileExistsError):
+            os.mkdir(wanted, 0o700)  # noqa: PTH102
 
 
 def find(folder: str, generation: int = 0) -> Claim | None:

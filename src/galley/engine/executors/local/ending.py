@@ -84,8 +84,8 @@ def sweep(attempt: Attempt) -> None:
 def _groups(attempt: Attempt) -> list[cgroup.ControlGroup]:
     """The control groups of those that took the attempt up."""
     claimants = (claims.find(attempt.folder, it) for it in range(attempt.generation + 1))
-    groups = (cgroup.ControlGroup.find(claim.mark) for claim in claimants if claim is not None)
-    return [group for group in groups if group is not None]
+    groups = (cgroup.ControlGroup.of(claim.mark) for claim in claimants if claim is not None)
+    return [group for group in groups if group is not None and group.exists]
 
 
 def was_never_claimed(attempt: Attempt) -> bool:

@@ -68,13 +68,13 @@ def most_tasks(most_processes: int) -> int:
     return 2 * most_processes + _SPARE_TASKS
 
 
-def apply_to_program(limits: Limits, tasks: int) -> None:
+def apply_to_program(limits: Limits, tasks: int | None) -> None:
     """Limit this process, which is about to become a user's program, for good.
 
-    `tasks` is how many processes and threads the machine has now: the kernel's limit counts all
-    of a user's.
+    `tasks` is how many processes and threads the machine has now, for a program without a control
+    group: the limit that it gets instead counts all of a user's.
     """
-    if limits.processes is not None:
+    if limits.processes is not None and tasks is not None:
         _lower(resource.RLIMIT_NPROC, tasks + most_tasks(limits.processes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if limits.disk_mb is not None:

@@ -180,13 +180,17 @@ def _pieces(line: bytes) -> Iterable[bytes]:
 
 
 def opened(path: str) -> int:
-    """A handle of the log, to append to; its folder is made if it is not there."""
+    """A handle of the log, to append to; its folder is made if it is not there.
+
+    Raises:
+        OSError: it cannot be made, or the folder above that is not there (its disk is away).
+    """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     try:
         return os.open(path, flags, 0o600)
     except FileNotFoundError:
-        folder = path.rpartition("/")[0]
-        os.makedirs(folder, 0o700, exist_ok=True)  # noqa: PTH103 (paths stay in memory on 3.12)
+        with suppress(FileExistsError):
+            os.mkdir(path.rpartition("/")[0], 0o700)  # noqa: PTH102 (as in `claims`)
         return os.open(path, flags, 0o600)
 
 

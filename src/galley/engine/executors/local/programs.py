@@ -105,6 +105,7 @@ class Programs:
         """End whatever still runs below this process: SIGTERM, `grace_s` later SIGKILL."""
         if processes.children(os.getpid()):
             self._ask_and_kill(grace_s)
+        self.leave_group()
 
     def kill_all(self) -> int:
         """Kill whatever still runs below this process; returns how many there were."""
@@ -188,10 +189,12 @@ class Programs:
             libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != parent:
                 os._exit(1)
+            is_bound = False
             if door is not None:
-                os.write(door, b"0")
+                with contextlib.suppress(OSError):
+                    is_bound = os.write(door, b"0") > 0
             if limited:
-                limiting.apply_to_program(limits, tasks)
+                limiting.apply_to_program(limits, None if is_bound else tasks)
 
         try:
             with self._lock:
@@ -209,6 +212,7 @@ class Programs:
                 self._running[program.pid] = program
         except BaseException:
             os.close(pipe)
+            self.leave_group()
             raise
         finally:
             for handle in (writing, source, door):
@@ -274,7 +278,7 @@ class Programs:
         if alone:
             if self._kill_below():
                 self._wait_for_none(_DRAIN_S)
-            self._leave_group()
+            self.leave_group()
 
     def _join_group(self) -> int | None:
         """The door to the group of this attempt's programs; None where there are no groups.
@@ -285,17 +289,19 @@ class Programs:
         if limits.processes is None or mark is None:
             return None
         if self._group is None:
-            self._group = ControlGroup.make(mark, limiting.most_tasks(limits.processes))
-        return None if self._group is None else self._group.open_door()
+            self._group = ControlGroup.of(mark)
+        most = limiting.most_tasks(limits.processes)
+        return None if self._group is None else self._group.open_door(most)
 
-    def _leave_group(self) -> None:
+    def leave_group(self) -> None:
         """Take the group away, once all in it are dead, and remember if it was too small."""
-        if self._group is None:
-            return
-        if self._group.was_full():
-            self._watch.note(limiting.PROCESSES)
-        self._group.remove(_DEATH_S, meanwhile=self._reap_orphans)
-        self._group = None
+        with self._lock:
+            if self._group is None or self._running:
+                return
+            if self._group.was_full():
+                self._watch.note(limiting.PROCESSES)
+            self._group.remove(_DEATH_S, meanwhile=self._reap_orphans)
+            self._group = None
 
     def _ask_and_kill(self, grace_s: float) -> None:
         """SIGTERM to all that run, SIGKILL to those that are left after `grace_s`."""

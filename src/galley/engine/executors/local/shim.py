@@ -245,6 +245,8 @@ class _Shim:
         if self._task.timeout_s is not None:
             signal.setitimer(signal.ITIMER_REAL, 0)
         left = self._programs().kill_all() if _has_children() else 0
+        if self._made_programs is not None:
+            self._made_programs.leave_group()
         if left:
             self._log.say(WARNING, f"{left} process(es) that the step left running were ended.")
         if isinstance(sys.stdout, ConsoleStream):
@@ -334,7 +336,7 @@ def _read_all(handle: int) -> bytes:
 
 def _make_folder(path: str) -> None:
     if not os.path.isdir(path):  # noqa: PTH112 (mostly it is there)
-        Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
+        Path(path).mkdir(mode=0o700, exist_ok=True)
 
 
 def _has_children() -> bool:

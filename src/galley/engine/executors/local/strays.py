@@ -51,6 +51,7 @@ def end_strays(folder: str, since_s: float, held: Callable[[], Collection[str]])
         if not processes.wait_for_end(mark.pid, _GRACE_S) and processes.alive(mark):
             cgroup.kill_shim(mark)
         cgroup.remove(mark)
+    cgroup.remove_abandoned()
     return len(strays)
 
 
