@@ -8,12 +8,14 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
+from galley.core.tables import import_models
 from galley.storage import db, migrations
 from galley.storage.db import Database
 
 
 @pytest.fixture
 def migrated(empty_url: str, database_of_models: Database) -> Iterator[Database]:
+    import_models()  # which another test of this process may have needed in part only
     database = Database(empty_url)
     migrations.upgrade(database, db.metadata)
     yield database

@@ -26,7 +26,8 @@ NOTHING = {
 
 @pytest.fixture(autouse=True)
 def clean(admin):
-    """Whatever a test puts there goes."""
+    """Whatever this or another test puts there goes."""
+    put(admin, {})
     yield
     put(admin, {})
 

@@ -161,7 +161,7 @@ class SettingsDocument(Body):
 class SettingsUpdate(Body):
     """The body of POST `kitchen/settings/json`."""
 
-    filepath: list[str] | str
+    filepath: Annotated[list[str] | str, BeforeValidator(structure_from_text)]
     file: Annotated[SettingsDocument, BeforeValidator(structure_from_text)]
 
     @field_validator("filepath")
