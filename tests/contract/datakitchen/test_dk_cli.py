@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -403,3 +404,23 @@ def failed(dk, *argv):
     done = dk.call(*argv)
     assert done.returncode == 1, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def test_a_recipe_is_moved_as_the_guide_says(dk, demo, kitchen, tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    new.mkdir()
+    dk.good("kitchen-get", demo.kitchen, "--all", cwd=old)
+    dk.good("kitchen-get", kitchen, cwd=new)
+    dk.good("recipe-create", "-k", kitchen, "-tm", "qs1", "moved", cwd=new / kitchen)
+    dk.good("recipe-get", "moved", cwd=new / kitchen)
+    folder = new / kitchen / "moved"
+    shutil.rmtree(folder)
+    shutil.copytree(old / demo.kitchen / "demo", folder)
+    dk.good("recipe-update", "-d", "-m", "moved", cwd=folder)
+    count = sum(path.is_file() for path in folder.rglob("*"))
+    assert f"{count} files are unchanged" in dk.good("recipe-status", cwd=folder)
+    there = demo.api.good("GET", f"/v2/recipe/tree/{demo.kitchen}/demo")["recipes"]["demo"]
+    here = demo.api.good("GET", f"/v2/recipe/tree/{kitchen}/moved")["recipes"]["moved"]
+    assert {name.replace("moved", "demo", 1): files for name, files in here.items()} == there
+    assert "No recipe issues identified." in dk.good("recipe-validate", "-v", "v1", cwd=folder)

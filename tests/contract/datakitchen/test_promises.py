@@ -7,7 +7,7 @@ import pytest
 from tests.contract.datakitchen.world import MEMBER
 from tests.contract.live import Api, until
 
-pytestmark = pytest.mark.evidence("assumed", "security-and-reliability.md, B5; issue 2")
+pytestmark = pytest.mark.evidence("assumed", "security-and-reliability.md, B5")
 
 
 def keyed(key):
