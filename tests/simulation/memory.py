@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from tests.conftest import build_schema
 
 from galley.core.runs import models
-from galley.storage.db import Database, metadata, sqlite_driver
+from galley.storage.db import WRITES, Database, metadata, sqlite_driver
 
 _LEDGER = (
     models.orders, models.runs, models.plans, models.steps, models.attempts, models.checks,
@@ -35,7 +35,7 @@ class MemoryDatabase(Database):
         self.engine = sa.create_engine(
             self.url, module=sqlite_driver, connect_args={"cached_statements": 1000}
         )
-        self._only = self.engine.connect()
+        self._only = self.engine.connect().execution_options(**{WRITES: True})
         driver = self._only.connection.driver_connection
         assert driver is not None
         driver.isolation_level = None
