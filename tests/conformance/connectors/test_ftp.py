@@ -11,6 +11,7 @@ from galley.core.recipes.spec import KeySpec
 from galley.engine.connectors import connector, ftp
 from galley.engine.connectors.base import Batch
 from galley.engine.faults import StepError
+from galley.engine.outbound import Gate
 
 CONTENT = os.urandom(300_000)
 
@@ -71,6 +72,18 @@ def test_wildcards_stay_in_a_folder_unless_they_say_otherwise(place, tmp_path, w
         assert keys("i*/*.txt") == ["in/c.txt"]
         assert keys("empty/*") == []
         assert keys("nowhere/*") == []
+
+
+def test_a_server_that_tells_no_files_from_folders_is_told(place, tmp_path):
+    with ftp_server(tmp_path / "ftp", without=("MLSD", "MLST", "SIZE")) as server:
+        (server.folder / "a.csv").touch()
+        with pytest.raises(StepError, match="knows neither MLSD nor SIZE"):
+            connector("ftp", place).keys(server.config, "*.csv")
+
+
+def test_an_address_that_does_not_answer_is_passed_by(place, ftp, monkeypatch):
+    monkeypatch.setattr(Gate, "addresses", lambda *_: ["127.0.0.9", "127.0.0.1"])
+    assert connector("ftp", place).test(ftp.config) is None
 
 
 @pytest.mark.parametrize(

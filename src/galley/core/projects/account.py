@@ -8,19 +8,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from galley.core.caller import Caller
 from galley.core.errors import Invalid
 from galley.core.events import audit
+from galley.core.projects.attributes import replace_attributes, stored_attributes
 from galley.core.projects.checks import check_alerts, check_settings
-from galley.core.projects.models import Kitchen, Project, dialect_attributes
+from galley.core.projects.models import Kitchen, Project
 from galley.core.projects.repository import ProjectRepository
 from galley.core.projects.sight import see_kitchen
 from galley.kit.clock import Clock
-
-_A = dialect_attributes.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +71,7 @@ def replace_settings(
     if after == before:
         return before
     project.alerts = after.alerts
-    owner = _owner(project)
-    mine = (_A.owner == owner) & (_A.dialect == dialect)
-    session.execute(sa.delete(dialect_attributes).where(mine))
-    rows = [
-        {"owner": owner, "dialect": dialect, "name": name, "value": value}
-        for name, value in after.kept.items()
-    ]
-    if rows:
-        session.execute(sa.insert(dialect_attributes), rows)
+    replace_attributes(session, project, dialect, after.kept)
     told = audit.entry(
         caller, "settings.manage", "account", project.path, before=asdict(before),
         after=asdict(after), at=clock.now(),
@@ -101,10 +91,5 @@ def _project(session: Session, caller: Caller, kitchen: Kitchen) -> Project:
 
 
 def _settings(session: Session, project: Project, dialect: str) -> AccountSettings:
-    mine = (_A.owner == _owner(project)) & (_A.dialect == dialect)
-    rows = session.execute(sa.select(_A.name, _A.value).where(mine).order_by(_A.name))
-    return AccountSettings(dict(project.alerts or {}), dict(rows.tuples().all()))
-
-
-def _owner(project: Project) -> str:
-    return f"{project.policy_kind()}:{project.id}"
+    kept = stored_attributes(session, project, dialect)
+    return AccountSettings(dict(project.alerts or {}), kept)

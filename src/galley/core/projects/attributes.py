@@ -1,6 +1,6 @@
-"""What only one vendor's API needs to know of a kitchen: kept for it, and used by nothing else.
+"""What only one vendor's API needs to know of a kitchen, or of all: kept, and used by nothing else.
 
-One row for each (owner, dialect, name). The values go with the kitchen, and no child inherits them.
+One row for each (owner, dialect, name). The values go with their owner, and no child inherits them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from galley.core.caller import Caller
 from galley.core.events import audit
 from galley.core.projects.checks import check_settings
-from galley.core.projects.models import Kitchen, dialect_attributes
+from galley.core.projects.models import Kitchen, Project, dialect_attributes
 from galley.kit.clock import Clock
 
 _A = dialect_attributes.c
@@ -51,13 +51,7 @@ def keep_attributes(
     after = check_settings({**before, **values})
     if after == before:
         return
-    mine = (_A.owner == _owner(kitchen)) & (_A.dialect == dialect)
-    session.execute(sa.delete(dialect_attributes).where(mine))
-    rows = [
-        {"owner": _owner(kitchen), "dialect": dialect, "name": name, "value": value}
-        for name, value in after.items()
-    ]
-    session.execute(sa.insert(dialect_attributes), rows)
+    replace_attributes(session, kitchen, dialect, after)
     told = audit.entry(
         caller, "kitchen.update", "kitchen", kitchen.name, before=before, after=after,
         at=clock.now(),
@@ -70,5 +64,28 @@ def forget_attributes(session: Session, kitchen: Kitchen) -> None:
     session.execute(sa.delete(dialect_attributes).where(_A.owner == _owner(kitchen)))
 
 
-def _owner(kitchen: Kitchen) -> str:
-    return f"{kitchen.policy_kind()}:{kitchen.id}"
+def stored_attributes(session: Session, owner: Kitchen | Project, dialect: str) -> dict[str, Any]:
+    """What is kept for it, by name."""
+    query = sa.select(_A.name, _A.value).where(_of(owner, dialect)).order_by(_A.name)
+    return dict(session.execute(query).tuples().all())
+
+
+def replace_attributes(
+    session: Session, owner: Kitchen | Project, dialect: str, values: Mapping[str, Any]
+) -> None:
+    """Keep these values for it, and no others."""
+    session.execute(sa.delete(dialect_attributes).where(_of(owner, dialect)))
+    rows = [
+        {"owner": _owner(owner), "dialect": dialect, "name": name, "value": value}
+        for name, value in values.items()
+    ]
+    if rows:
+        session.execute(sa.insert(dialect_attributes), rows)
+
+
+def _of(owner: Kitchen | Project, dialect: str) -> sa.ColumnElement[bool]:
+    return (_A.owner == _owner(owner)) & (_A.dialect == dialect)
+
+
+def _owner(owner: Kitchen | Project) -> str:
+    return f"{owner.policy_kind()}:{owner.id}"

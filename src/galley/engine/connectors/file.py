@@ -66,9 +66,7 @@ class FileConnector:
         source = paths.find(self._place, path, config.get("folder"), setting=_setting(key))
         target = into / "content"
         paths.fetch(self._place, source, target)
-        layout = tables.format_of(path, key.format)
-        style = tables.csv_style(key.options, path, key.header)
-        return Batch(target, layout, csv=style, is_file=True, wish_header=key.header)
+        return fetched(target, path, key)
 
     def write(self, config: dict[str, Any], key: KeySpec, batch: Batch) -> Batch:
         """Put the batch there in the key's format, the file's own by its name, or as it comes."""
@@ -99,6 +97,22 @@ def _setting(key: KeySpec) -> str:
     if str(key.path).startswith(f"{key.name}/"):
         return "`file-key`; with `use-only-file-key` the name of the key is no folder before it"
     return "`file-key`"
+
+
+STORE = ConnectorCapabilities(
+    reads=frozenset({"read_file"}),
+    writes=frozenset({"write_file"}),
+    wildcard=True,
+    options=frozenset({"delimiter", "encoding", "null"}),
+)
+"""What systems offer that keep files elsewhere."""
+
+
+def fetched(target: Path, path: str, key: KeySpec) -> Batch:
+    """The file that was fetched to `target`; its format comes from the key, or from `path`."""
+    layout = tables.format_of(path, key.format)
+    style = tables.csv_style(key.options, path, key.header)
+    return Batch(target, layout, csv=style, is_file=True, wish_header=key.header)
 
 
 def media_type(layout: str) -> str:

@@ -5,16 +5,15 @@ import posixpath
 import socket
 import ssl
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from galley.core.errors import GalleyError, Unavailable
 from galley.core.recipes.spec import KeySpec
-from galley.engine.connectors import tables
-from galley.engine.connectors.base import Batch, ConnectorCapabilities, Place, Result
-from galley.engine.connectors.file import shaped
+from galley.engine.connectors.base import Batch, Place, Result
+from galley.engine.connectors.file import STORE, fetched, shaped
 from galley.engine.connectors.wildcards import Wildcard
 from galley.engine.faults import StepError
 from galley.engine.outbound import Gate
@@ -22,8 +21,6 @@ from galley.engine.outbound import Gate
 _PORT = 21
 _TIMEOUT_S = 60.0
 _CHUNK_BYTES = 256 * 1024
-_MAX_KEYS = 10_000
-_MAX_SEEN = 1_000_000
 _NOT_LOGGED_IN = "530"
 _NO_SUCH_FILE = "550"
 _NO_FOLDER = ("501", "550")
@@ -37,12 +34,7 @@ class FtpConnector:
     FTPS. Options of a key: `delimiter`, `encoding` (CSV), `null`.
     """
 
-    capabilities = ConnectorCapabilities(
-        reads=frozenset({"read_file"}),
-        writes=frozenset({"write_file"}),
-        wildcard=True,
-        options=frozenset({"delimiter", "encoding", "null"}),
-    )
+    capabilities = STORE
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -57,16 +49,9 @@ class FtpConnector:
         """The paths that match; `*` stays within a folder, `**` crosses folders."""
         wildcard = Wildcard(pattern.removeprefix("/"))
         root = "/" if pattern.startswith("/") else ""
-        found: list[str] = []
         with self._session(config) as server:
-            for seen, path in enumerate(_walk(server, root + wildcard.folder, wildcard.is_deep)):
-                if seen >= _MAX_SEEN:
-                    raise StepError(f"The wildcard {pattern} looks at more than {_MAX_SEEN} files.")
-                if wildcard.matches(path.removeprefix(root)):
-                    found.append(path)
-                if len(found) > _MAX_KEYS:
-                    raise StepError(f"The wildcard {pattern} matches more than {_MAX_KEYS} files.")
-        return sorted(found)
+            paths = _walk(server, root + wildcard.folder, wildcard.is_deep)
+            return [root + one for one in wildcard.chosen(p.removeprefix(root) for p in paths)]
 
     def read(self, config: dict[str, Any], key: KeySpec, into: Path) -> Batch:
         """Fetch the file; its format comes from the key, or from its name."""
@@ -74,9 +59,7 @@ class FtpConnector:
         target = into / "content"
         with self._session(config, path) as server, target.open("xb") as file:
             server.retrbinary(f"RETR {path}", file.write, _CHUNK_BYTES)
-        layout = tables.format_of(path, key.format)
-        style = tables.csv_style(key.options, path, key.header)
-        return Batch(target, layout, csv=style, is_file=True, wish_header=key.header)
+        return fetched(target, path, key)
 
     def write(self, config: dict[str, Any], key: KeySpec, batch: Batch) -> Batch:
         """Put the batch beside its place and rename it: the file is there whole, or as it was."""
@@ -111,10 +94,9 @@ class FtpConnector:
         server = _server(config)
         try:
             port = int(config.get("port") or _PORT)
-            address = self._gate.addresses(host, port)[0] if host else None
-            if address is None:
+            if not host:
                 raise StepError("The configuration names no server; give it a `hostname`.")
-            server.connect_to(str(address), host, port)
+            server.connect_to(list(map(str, self._gate.addresses(host, port))), host, port)
             server.login(str(config.get("username") or ""), str(config.get("password") or ""))
             if isinstance(server, _Secure):
                 server.prot_p()
@@ -144,9 +126,19 @@ class FtpConnector:
 class _Plain(ftplib.FTP):
     """A connection to an address that was checked, under the server's name."""
 
-    def connect_to(self, address: str, host: str, port: int) -> None:
-        """Connect to `address`; certificates are those of `host`."""
-        self.sock = socket.create_connection((address, port), _TIMEOUT_S)
+    def connect_to(self, addresses: Sequence[str], host: str, port: int) -> None:
+        """Connect to the first of `addresses` that answers; certificates are those of `host`.
+
+        Raises:
+            OSError: none answers; what the last one said.
+        """
+        *others, last = addresses
+        for address in others:
+            with suppress(OSError):
+                self.sock = socket.create_connection((address, port), _TIMEOUT_S)
+                break
+        else:
+            self.sock = socket.create_connection((last, port), _TIMEOUT_S)
         self.host, self.port, self.timeout = host, port, _TIMEOUT_S
         self.af = self.sock.family
         self.file = self.sock.makefile("r", encoding=self.encoding)
@@ -236,7 +228,12 @@ def _plain_entries(server: ftplib.FTP, place: str) -> list[tuple[str, str]]:
 def _kind(server: ftplib.FTP, path: str) -> str:
     try:
         server.size(path)
-    except ftplib.error_perm:
+    except ftplib.error_perm as error:
+        if str(error).startswith(_UNKNOWN_COMMAND):
+            raise StepError(
+                "This FTP server does not tell files from folders (it knows neither MLSD nor SIZE),"
+                " so a wildcard cannot be used; name the keys."
+            ) from error
         return "dir"
     return "file"
 

@@ -4,16 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from galley.core.recipes.spec import KeySpec
-from galley.engine.connectors import tables
-from galley.engine.connectors.base import Batch, ConnectorCapabilities, Place, Result
-from galley.engine.connectors.file import media_type, shaped
+from galley.engine.connectors.base import Batch, Place, Result
+from galley.engine.connectors.file import STORE, fetched, media_type, shaped
 from galley.engine.connectors.s3bucket import Bucket
 from galley.engine.connectors.wildcards import Wildcard
 from galley.engine.faults import StepError
 from galley.engine.outbound import OutboundClient
-
-_MAX_KEYS = 10_000
-_MAX_SEEN = 1_000_000
 
 
 class S3Connector:
@@ -24,12 +20,7 @@ class S3Connector:
     Options of a key: `delimiter`, `encoding` (CSV), `null`.
     """
 
-    capabilities = ConnectorCapabilities(
-        reads=frozenset({"read_file"}),
-        writes=frozenset({"write_file"}),
-        wildcard=True,
-        options=frozenset({"delimiter", "encoding", "null"}),
-    )
+    capabilities = STORE
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -42,18 +33,8 @@ class S3Connector:
     def keys(self, config: dict[str, Any], pattern: str) -> list[str]:
         """The keys that match; `*` stays within a folder, `**` crosses folders."""
         wildcard = Wildcard(pattern)
-        found: list[str] = []
-        for seen, key in enumerate(self._bucket(config).keys(wildcard.prefix)):
-            if seen >= _MAX_SEEN:
-                raise StepError(
-                    f"More than {_MAX_SEEN} objects begin with {wildcard.prefix!r}; begin the"
-                    f" wildcard {pattern} with more of a path."
-                )
-            if wildcard.matches(key) and not key.endswith("/"):
-                found.append(key)
-            if len(found) > _MAX_KEYS:
-                raise StepError(f"The wildcard {pattern} matches more than {_MAX_KEYS} objects.")
-        return sorted(found)
+        keys = self._bucket(config).keys(wildcard.prefix)
+        return wildcard.chosen(key for key in keys if not key.endswith("/"))
 
     def read(self, config: dict[str, Any], key: KeySpec, into: Path) -> Batch:
         """Fetch the object; its format comes from the key, or from its name."""
@@ -61,9 +42,7 @@ class S3Connector:
         target = into / "content"
         with target.open("x+b") as file:
             self._bucket(config).read(path, file)
-        layout = tables.format_of(path, key.format)
-        style = tables.csv_style(key.options, path, key.header)
-        return Batch(target, layout, csv=style, is_file=True, wish_header=key.header)
+        return fetched(target, path, key)
 
     def write(self, config: dict[str, Any], key: KeySpec, batch: Batch) -> Batch:
         """Put the batch there in the key's format, the object's own by its name, or as it comes."""

@@ -7,6 +7,7 @@ import hashlib
 import io
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -122,7 +123,8 @@ class Bucket:
             done = self._send("POST", key, io.BytesIO(body), len(body), query=query)
             _found(self._good(done, key), "ETag")  # an error may come with status 200
         except BaseException:
-            self._call("DELETE", key, query={"uploadId": upload})
+            with suppress(StepError):  # the first fault is told; S3 drops such parts by its rules
+                self._call("DELETE", key, query={"uploadId": upload})
             raise
 
     def _parts(

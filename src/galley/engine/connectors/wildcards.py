@@ -1,7 +1,12 @@
 """Wildcards over paths of other systems: what `**`, `*`, `?` and `[ab]` mean there."""
 
 import re
+from collections.abc import Iterable
 
+from galley.engine.faults import StepError
+
+_MAX_FOUND = 10_000
+_MAX_SEEN = 1_000_000
 _WILD = re.compile(r"[*?\[]")
 _PARTS = re.compile(r"(\*\*/|\*\*|\*|\?|\[[^\]/]+\])")
 _WORDS = {"**/": r"(?:[^/]+/)*", "**": r".*", "*": r"[^/]*", "?": r"[^/]"}
@@ -15,6 +20,7 @@ class Wildcard:
     """
 
     def __init__(self, pattern: str) -> None:
+        self._pattern = pattern
         wild = _WILD.search(pattern)
         self.prefix = pattern if wild is None else pattern[: wild.start()]
         self.folder = self.prefix.rpartition("/")[0]
@@ -26,6 +32,27 @@ class Wildcard:
     def matches(self, path: str) -> bool:
         """Whether the pattern means this path."""
         return self._compiled.fullmatch(path) is not None
+
+    def chosen(self, paths: Iterable[str]) -> list[str]:
+        """Those of the paths that the pattern means, sorted.
+
+        Raises:
+            StepError: there are too many, or too many to look at.
+        """
+        found: list[str] = []
+        for seen, path in enumerate(paths):
+            if seen >= _MAX_SEEN:
+                raise StepError(
+                    f"The wildcard {self._pattern} looks at more than {_MAX_SEEN} files; begin it"
+                    " with more of a path."
+                )
+            if self.matches(path):
+                found.append(path)
+            if len(found) > _MAX_FOUND:
+                raise StepError(
+                    f"The wildcard {self._pattern} matches more than {_MAX_FOUND} files."
+                )
+        return sorted(found)
 
 
 def _set(part: str) -> str:
