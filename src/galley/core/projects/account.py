@@ -84,8 +84,8 @@ def _project(session: Session, caller: Caller, kitchen: Kitchen) -> Project:
     if not kitchen.is_root:
         caller.require("settings.read")
         raise Invalid(
-            f"{kitchen.name} has no settings file: there is one for all kitchens, at the root"
-            " (master)."
+            f"{kitchen.name} has no settings of the account: those of all kitchens stand at the"
+            " root (master)."
         )
     return ProjectRepository(session).of(kitchen)
 

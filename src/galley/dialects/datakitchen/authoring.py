@@ -7,7 +7,7 @@ from fastapi import APIRouter, Body
 from starlette.responses import Response
 
 from galley.core.runs import authoring
-from galley.dialects.datakitchen import schemas, trees
+from galley.dialects.datakitchen import authoringschemas, trees
 from galley.dialects.datakitchen.answers import ok
 from galley.dialects.datakitchen.auth import CallerDep
 from galley.wire.routes import CallRoute
@@ -22,7 +22,7 @@ def compile_file(
     kitchen: str,
     recipe: str,
     variation: str,
-    wanted: schemas.FileToCompile,
+    wanted: authoringschemas.FileToCompile,
     caller: CallerDep,
     services: ServicesDep,
 ) -> Response:
@@ -49,7 +49,9 @@ def validate_recipe(
     variation: str,
     caller: CallerDep,
     services: ServicesDep,
-    wanted: Annotated[schemas.LocalChanges, Body(default_factory=schemas.LocalChanges)],
+    wanted: Annotated[
+        authoringschemas.LocalChanges, Body(default_factory=authoringschemas.LocalChanges)
+    ],
 ) -> Response:
     """All issues of a variation with the caller's local changes."""
     changes = {

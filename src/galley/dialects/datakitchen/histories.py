@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from galley.core.errors import Invalid
 from galley.core.projects import histories
-from galley.dialects.datakitchen import schemas
+from galley.dialects.datakitchen import authoringschemas
 from galley.dialects.datakitchen.answers import merged, ok
 from galley.dialects.datakitchen.auth import CallerDep
 from galley.dialects.datakitchen.render import history_address, past_commit
@@ -33,7 +33,7 @@ def kitchen_history(
     services: ServicesDep,
 ) -> Response:
     """The kitchen's commits, newest first."""
-    limit = merged(request, said, schemas.HistoryQuery).limit
+    limit = merged(request, said, authoringschemas.HistoryQuery).limit
     found = histories.kitchen_history(session, caller, services.repositories, kitchen, limit=limit)
     return ok({"commits": [{**past_commit(commit), "sha": commit.sha} for commit in found]})
 
@@ -51,7 +51,7 @@ def file_history(
     services: ServicesDep,
 ) -> Response:
     """The commits that changed a file, newest first."""
-    limit = merged(request, said, schemas.HistoryQuery).limit
+    limit = merged(request, said, authoringschemas.HistoryQuery).limit
     found = histories.file_history(
         session, caller, services.repositories, kitchen, recipe, path=path, limit=limit
     )
@@ -71,7 +71,7 @@ def merge_file(
     kitchen: str,
     recipe: str,
     path: str,
-    wanted: schemas.FileMerge,
+    wanted: authoringschemas.FileMerge,
     caller: CallerDep,
     session: SnapshotDep,
     services: ServicesDep,

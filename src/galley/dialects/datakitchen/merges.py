@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from galley.core.projects import merging
 from galley.core.projects.mergeplan import Contents
-from galley.dialects.datakitchen import schemas, trees
+from galley.dialects.datakitchen import authoringschemas, trees
 from galley.dialects.datakitchen.answers import ok
 from galley.dialects.datakitchen.auth import CallerDep
 from galley.dialects.datakitchen.render import history_address
@@ -22,7 +22,7 @@ from galley.wire.session import SnapshotDep, WriteDep
 
 router = APIRouter(prefix="/kitchen", route_class=CallRoute)
 
-MergeBody = Annotated[schemas.Merge, Body(default_factory=schemas.Merge)]
+MergeBody = Annotated[authoringschemas.Merge, Body(default_factory=authoringschemas.Merge)]
 _AGAIN = "Please run kitchen-merge-preview again."
 """The command line clears its folder of conflicts on these words."""
 
